@@ -1,0 +1,196 @@
+"""Files that are either whole or absent: atomic writes, durable directories, locks.
+
+Nothing here knows what a job is. Every function raises `OSError` for the system's refusals, and `CorruptFileError`
+where the content is not what it should be.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from air_executor.errors import CorruptFileError
+
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+
+
+def dumps(value: Any) -> bytes:
+    """JSON that people read: indented, keys in the order given, one newline at the end."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: it is not one JSON object.
+    """
+    raw = path.read_bytes()
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        what = "is empty" if not raw.strip() else f"is not valid JSON ({error})"
+        raise CorruptFileError(path, what) from None
+    if not isinstance(value, dict):
+        raise CorruptFileError(path, f"should hold a JSON object, holds a {type(value).__name__}")
+    return value
+
+
+def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False) -> None:
+    """Create `path`, which must not exist yet. Not atomic: for directories that nobody sees yet, and for markers."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        _write_all(fd, data)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False) -> None:
+    """Write `path` so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        write_new(temporary, data, mode=mode, durable=durable)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def replace_object(path: Path, value: dict[str, Any], *, durable: bool = False) -> None:
+    """`replace` with JSON."""
+    replace(path, dumps(value), durable=durable)
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Append one JSON line. One write call, so that lines of several writers do not mix."""
+    line = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogateescape")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        _write_all(fd, line)
+    finally:
+        os.close(fd)
+
+
+def create_marker(path: Path) -> bool:
+    """Create an empty file; False if it is there already."""
+    try:
+        write_new(path, b"")
+    except FileExistsError:
+        return False
+    return True
+
+
+def move(source: Path, target: Path) -> bool:
+    """Rename; False if the source is gone, which is how a claim is lost."""
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise
+        return False
+    return True
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network filesystems cannot sync a directory: it is durable at once there
+            raise
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(path: Path) -> bool:
+    """Make everything on the filesystem of `path` durable in one call; False where the system has no such call."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(fd)
+    return True
+
+
+def make_directory(path: Path) -> None:
+    """Create a private directory and what is missing above it."""
+    path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+
+
+class Lock:
+    """An exclusive `flock` on a file, free the moment its holder dies.
+
+    The descriptor is not inherited by programs that the holder executes; a forked child shares it, so a job stays
+    locked until its last forked process is gone, which is what "may still be alive" means.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self, *, wait: float = 0.0) -> bool:
+        """Take the lock, trying for `wait` seconds; False if another holds it."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(fd)
+                    return False
+                time.sleep(0.005)
+            except BaseException:
+                os.close(fd)
+                raise
+            else:
+                self._fd = fd
+                return True
+
+    def release(self) -> None:
+        """Give the lock back; nothing happens if it is not held."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._fd is not None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock. A look only: it may change the next moment."""
+    if not path.exists():
+        return False
+    lock = Lock(path)
+    if lock.acquire():
+        lock.release()
+        return False
+    return True
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,208 @@
+"""A job that this process holds: the only way to change state.json and tasks.json after a job was created.
+
+Whoever wants to write takes the job's lock first. The ephemeral runner holds it for its whole life, so the lock is also
+the proof of that life. Every step is safe to repeat, in the order written here, so that a holder may die anywhere:
+state, then the answer to those who wait, then the claim, and the lock last.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from air_executor import _files, journal, model, spool, store
+from air_executor.errors import CorruptFileError, JobBusyError
+from air_executor.model import JobState, TaskStatus
+from air_executor.paths import Home
+
+
+class HeldJob:
+    """A job and its tasks, locked by this process. Use `acquire`, and as a context manager."""
+
+    def __init__(self, home: Home, lock: _files.Lock, job: model.Job, tasks: list[model.Task]) -> None:
+        self.home = home
+        self.job = job
+        self.tasks = tasks
+        self.paths = home.job(job.name)
+        self._lock = lock
+
+    @classmethod
+    def acquire(cls, home: Home, name: str, *, wait: float = 0.0) -> HeldJob:
+        """Lock a job and read it.
+
+        Raises:
+            NotFoundError: there is no such job.
+            JobBusyError: somebody else holds it.
+            CorruptFileError: its files are damaged; see `condemn`.
+        """
+        store.check_exists(home, name)  # before the lock file is created: an unknown job must stay unknown
+        lock = _lock_job(home, name, wait)
+        try:
+            job = store.read(home, name)
+            tasks = store.read_tasks(home, name)
+            journal.replay(tasks, journal.read(home.job(name).events), job.attempt)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(home, lock, job, tasks)
+
+    def __enter__(self) -> HeldJob:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let others have the job."""
+        self._lock.release()
+
+    # --- the job ---
+
+    def start(self, process: model.Process, *, by: str) -> None:
+        """waiting -> working. Durable: after a power cut nobody may take a job that may have run for a fresh one."""
+        self.job.runner = process
+        self.job.started_at = model.now()
+        self._transition(JobState.WORKING, by=by, why="started")
+
+    def finish(self, state: JobState, outcome: model.Exit, *, by: str, usage: dict[str, Any] | None = None) -> None:
+        """To a terminal state. Tasks that are not over become skipped or cancelled."""
+        self._close_tasks(state, outcome)
+        self.job.exit, self.job.usage = outcome, usage
+        self.job.finished_at = model.now()
+        self._transition(state, by=by, why=outcome.reason)
+        self.settle()
+
+    def settle(self) -> None:
+        """What follows from a terminal state; safe to repeat."""
+        self.paths.workload.unlink(missing_ok=True)
+        if self.job.notify:
+            spool.announce_finished(self.home, self.job.name)
+        (self.home.cancel_requests / self.job.name).unlink(missing_ok=True)
+        if self.job.runner and self.job.runner.runner:
+            spool.drop_claim(self.home, self.job.runner.runner, self.job.name)
+
+    def back_to_queue(self, *, by: str, why: str) -> None:
+        """working -> waiting, for a job of which nothing ran; also counts the crash of a job that never started."""
+        self.job.crashes += 1
+        self.job.runner = self.job.started_at = None
+        self._reset_tasks(self.tasks)
+        if self.job.state is JobState.WORKING:
+            self._transition(JobState.WAITING, by=by, why=why)
+        else:
+            self._write_state()
+
+    def new_attempt(self, submission: store.Submission | None = None, *, by: str, why: str) -> None:
+        """terminal -> waiting, with the old tasks or those of `submission`, and into the queue."""
+        if not self.job.state.terminal:
+            raise JobBusyError(f"the job {self.job.name} is {self.job.state}; only one that is over can start anew")
+        if submission is not None:
+            self._adopt(submission)
+        job = self.job
+        job.attempt, job.crashes = job.attempt + 1, 0
+        job.queued_at = model.now()
+        job.runner = job.exit = job.usage = job.started_at = job.finished_at = None
+        self._reset_tasks(self.tasks)
+        self.paths.cancel.unlink(missing_ok=True)
+        spool.collect_finished(self.home, job.name)
+        self.write_tasks()
+        self._transition(JobState.WAITING, by=by, why=why)
+
+    def _adopt(self, submission: store.Submission) -> None:
+        """Keep identity and history, take everything else from the new submission."""
+        new, old = submission.job, self.job
+        new.id, new.created_at, new.attempt = old.id, old.created_at, old.attempt
+        new.state, new.extra = old.state, {**old.extra, **new.extra}
+        for task in submission.tasks:
+            task.job_name, task.created_at = new.name, model.now()
+        self.job, self.tasks = new, submission.tasks
+        if submission.workload is not None:
+            _files.replace(self.paths.workload, submission.workload, durable=True)
+
+    def _transition(self, state: JobState, *, by: str, why: str) -> None:
+        old = self.job.state
+        model.check_job_transition(old, state)
+        self.job.state = state
+        self._write_state()
+        journal.record_job(self.paths.events, self.job, old, by=by, why=why)
+
+    def _write_state(self) -> None:
+        self.job.updated_at = model.now()
+        _files.replace_object(self.paths.state, store.state_content(self.job), durable=True)
+
+    # --- its tasks ---
+
+    def set_task(self, task: model.Task, status: TaskStatus, **changes: Any) -> None:
+        """Change a task; the journal has it at once, tasks.json when it is next written."""
+        old = task.status
+        model.check_task_transition(old, status)
+        moment = model.now()
+        task.status = status
+        if status is TaskStatus.RUNNING:
+            task.started_at = moment
+        elif status.terminal:
+            task.completed_at = moment
+        for name, value in changes.items():
+            setattr(task, name, value)
+        journal.record_task(self.paths.events, self.job, task, old, moment)
+
+    def write_tasks(self) -> None:
+        """Bring tasks.json up to date."""
+        _files.replace_object(self.paths.tasks, store.tasks_content(self.job, self.tasks))
+
+    def _close_tasks(self, state: JobState, outcome: model.Exit) -> None:
+        for task in self.tasks:
+            if task.status is TaskStatus.PENDING:
+                cancelled = state is JobState.CANCELLED
+                self.set_task(task, TaskStatus.CANCELLED if cancelled else TaskStatus.SKIPPED, error=outcome.reason)
+            elif task.status is TaskStatus.RUNNING:
+                cancelled = state is JobState.CANCELLED
+                self.set_task(task, TaskStatus.CANCELLED if cancelled else TaskStatus.FAILED, error=outcome.reason)
+        self.write_tasks()
+
+    def _reset_tasks(self, tasks: Iterable[model.Task]) -> None:
+        for task in tasks:
+            task.status = TaskStatus.PENDING
+            task.started_at = task.completed_at = task.error = task.exit_code = task.signal = None
+
+
+def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.Job:
+    """Make a job with damaged files failed, and keep the files aside for inspection.
+
+    Raises:
+        JobBusyError: somebody holds it.
+    """
+    lock = _lock_job(home, name, 0.0)
+    try:
+        try:
+            job = store.read(home, name)  # state.json may be sound and tasks.json damaged
+        except CorruptFileError:
+            job = store.damaged_job(name, str(why))
+            job.notify = True  # whether somebody waits is lost; an answer that nobody wants does no harm
+            _set_aside(home, name)
+        else:
+            if job.state.terminal:
+                return job
+        old, job.state = job.state, JobState.FAILED
+        job.finished_at = job.updated_at = model.now()
+        job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")
+        _files.replace_object(home.job(name).state, store.state_content(job), durable=True)
+        journal.record_job(home.job(name).events, job, old, by=by, why=job.exit.reason)
+        HeldJob(home, lock, job, []).settle()
+        return job
+    finally:
+        lock.release()
+
+
+def _set_aside(home: Home, name: str) -> None:
+    path = home.job(name).state
+    if path.exists():
+        free = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+        path.rename(next(target for target in free if not target.exists()))
+
+
+def _lock_job(home: Home, name: str, wait: float) -> _files.Lock:
+    lock = _files.Lock(home.job(name).lock)
+    if not lock.acquire(wait=wait):
+        raise JobBusyError(f"the job {name} is held by a process that may still be running it; try again later")
+    return lock

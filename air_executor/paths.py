@@ -1,0 +1,198 @@
+"""Every file name of a home. Nothing else in the project joins a path below the home.
+
+::
+
+    <home>/
+      config.toml
+      jobs/<job name>/            state.json tasks.json workload.json runner.lock events.jsonl cancel logs/<task id>.log
+      spool/waiting/<queue>/<order>-<job name>
+      spool/claimed/<holder id>/<job name>
+      spool/finished/<job name>
+      spool/cancel/<job name>                   wakes the runner that has the job
+      spool/control/<runner id>.<action>        drain, resume, stop
+      runners/<runner id>.json
+      components/<name>.json                    what start-dev.sh started
+      pipelines/<name>.toml
+      logs/runner.log
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+HOME_VARIABLE = "AIR_EXECUTOR_HOME"
+HOME_NAME = ".air-executor"
+
+TEMPORARY_PREFIX = ".tmp-"
+"""A job directory that is not complete yet; no job name starts with a dot."""
+
+
+class JobPaths:
+    """The files of one job."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.json"
+
+    @property
+    def tasks(self) -> Path:
+        return self.root / "tasks.json"
+
+    @property
+    def workload(self) -> Path:
+        return self.root / "workload.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "runner.lock"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def cancel(self) -> Path:
+        return self.root / "cancel"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def log(self, task_id: str) -> Path:
+        return self.logs / f"{task_id}.log"
+
+    def reason(self, task_id: str) -> Path:
+        """Where a task may leave one sentence that says why it failed; gone once it is in tasks.json."""
+        return self.logs / f".{task_id}.reason"
+
+
+class Home:
+    """The files of one home."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.root)!r})"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    def job(self, name: str) -> JobPaths:
+        return JobPaths(self.jobs / name)
+
+    @property
+    def spool(self) -> Path:
+        return self.root / "spool"
+
+    @property
+    def waiting(self) -> Path:
+        return self.spool / "waiting"
+
+    def queue(self, name: str) -> Path:
+        return self.waiting / name
+
+    @property
+    def claimed(self) -> Path:
+        return self.spool / "claimed"
+
+    def claims(self, holder: str) -> Path:
+        return self.claimed / holder
+
+    @property
+    def finished(self) -> Path:
+        return self.spool / "finished"
+
+    @property
+    def cancel_requests(self) -> Path:
+        return self.spool / "cancel"
+
+    @property
+    def control(self) -> Path:
+        return self.spool / "control"
+
+    @property
+    def keepalive(self) -> Path:
+        """Its modification time says when a submitter last said that it is there."""
+        return self.spool / "keepalive"
+
+    @property
+    def runners(self) -> Path:
+        return self.root / "runners"
+
+    def runner(self, runner_id: str) -> Path:
+        return self.runners / f"{runner_id}.json"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held while somebody starts an embedded runner, so that two schedulers start one."""
+        return self.runners / ".start.lock"
+
+    @property
+    def components(self) -> Path:
+        return self.root / "components"
+
+    @property
+    def pipelines(self) -> Path:
+        return self.root / "pipelines"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def runner_log(self) -> Path:
+        return self.logs / "runner.log"
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """What a home consists of, parents first."""
+        return (
+            self.root,
+            self.jobs,
+            self.spool,
+            self.waiting,
+            self.claimed,
+            self.finished,
+            self.cancel_requests,
+            self.control,
+            self.runners,
+            self.components,
+            self.pipelines,
+            self.logs,
+        )
+
+
+def find_home(given: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The home that a command means.
+
+    The first of: what was given, `$AIR_EXECUTOR_HOME`, `./.air-executor` if it exists, `$AIRFLOW_HOME/.air-executor`
+    (where Airflow puts it by default) if it exists, `~/.air-executor`.
+    """
+    if given or environ.get(HOME_VARIABLE):
+        return Path(given or environ[HOME_VARIABLE]).expanduser().absolute()
+    here = Path.cwd() / HOME_NAME
+    airflow = airflow_home(environ) / HOME_NAME
+    for candidate in (here, airflow):
+        if candidate.is_dir():
+            return candidate
+    return Path.home() / HOME_NAME
+
+
+def airflow_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Airflow's home directory, found as Airflow finds it."""
+    return Path(environ.get("AIRFLOW_HOME") or "~/airflow").expanduser().absolute()

@@ -1,0 +1,136 @@
+"""Processes: who is who, who is alive, and how a whole tree is ended. Nothing here knows what a job is.
+
+A process is told by host, boot, pid and start time together, because pids are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from air_executor import model
+
+if TYPE_CHECKING:
+    import psutil
+
+PR_SET_CHILD_SUBREAPER = 36
+"""From linux/prctl.h: descendants whose parent dies become children of this process."""
+
+
+@functools.cache
+def host() -> str:
+    """This host's name."""
+    return socket.gethostname()
+
+
+@functools.cache
+def boot_id() -> str:
+    """What changes when this host starts anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        import psutil
+
+        return f"boot-{int(psutil.boot_time())}"
+
+
+def start_time(pid: int) -> int | None:
+    """When a process of this host started; None if there is none. A zombie has not gone yet, but is not alive."""
+    if sys.platform == "linux":
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        values = stat[stat.rindex(b")") + 2 :].split()
+        return None if values[0] in (b"Z", b"X") else int(values[19])
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 1000)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def identify(pid: int, runner: str | None = None) -> model.Process:
+    """The identity of a process of this host; start time 0 if it is gone already, which no process has."""
+    return model.Process(host(), boot_id(), pid, start_time(pid) or 0, runner)
+
+
+def is_local(process: model.Process) -> bool:
+    """Whether the process belongs to this host as it runs now."""
+    return process.host == host() and process.boot_id == boot_id()
+
+
+def is_alive(process: model.Process) -> bool | None:
+    """Whether the process lives; None if it is another host's and cannot be seen from here."""
+    if process.host != host():
+        return None
+    return process.boot_id == boot_id() and start_time(process.pid) == process.start_time
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where there is no such thing."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def become_subreaper() -> bool:
+    """Adopt descendants whose parents die, so that none escapes. False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process of this host and all its descendants, children before grandchildren."""
+    import psutil
+
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """Signal each; psutil checks start times, so a pid that was used again is spared."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def kill_tree(pid: int) -> None:
+    """KILL a process and all its descendants.
+
+    The whole tree is stopped first, so that none can fork faster than it is found.
+    """
+    seen: set[int] = set()
+    found = tree(pid)
+    while new := [process for process in found if process.pid not in seen]:
+        send(new, signal.SIGSTOP)
+        seen.update(process.pid for process in new)
+        found = tree(pid)
+    send(list(reversed(found)), signal.SIGKILL)
+
+
+def describe_signal(number: int) -> str:
+    """`SIGKILL (9)`."""
+    try:
+        return f"{signal.Signals(number).name} ({number})"
+    except ValueError:
+        return f"signal {number}"

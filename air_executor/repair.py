@@ -1,0 +1,237 @@
+"""Bringing the spool in line with the jobs, and jobs in line with what became of their processes.
+
+`spool/` is an index. Delete it, and this rebuilds it from the job directories; every runner does so when it starts, and
+`air-executor repair` at any time. It is safe beside running runners.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from air_executor import _files, held, model, processes, runners, spool, store
+from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
+from air_executor.model import ExitKind, JobState
+from air_executor.paths import TEMPORARY_PREFIX, Home
+
+CRASH_LIMIT = 5
+"""A job whose runner died so often before a task started is failed: it is likely the cause."""
+
+SETTLE_TIME = 15.0
+"""Seconds after which a claim without a runner is not one that somebody is just working on."""
+
+
+class Verdict(enum.Enum):
+    """What to do with a job that no living process runs."""
+
+    LEAVE = "leave"
+    QUEUE = "queue"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that was repaired."""
+
+    job: str
+    what: str
+
+
+def judge(job: model.Job, *, started: bool, cancel_asked: bool) -> Verdict:
+    """What becomes of a job whose ephemeral runner is gone. Pure.
+
+    Args:
+        started: whether a task of it may have started.
+        cancel_asked: whether somebody asked for its cancellation.
+    """
+    if job.state.terminal:
+        return Verdict.SETTLE
+    if cancel_asked:
+        return Verdict.CANCEL
+    if job.state is JobState.WORKING and started:
+        return Verdict.FAIL
+    return Verdict.FAIL if job.crashes + 1 >= CRASH_LIMIT else Verdict.QUEUE
+
+
+def resolve(
+    home: Home, name: str, why: str, *, by: str, holder: str | None = None, outcome: model.Exit | None = None
+) -> Verdict:
+    """Bring a job to rest whose ephemeral runner is gone.
+
+    Args:
+        why: what is known of its end.
+        by: who says so, for the journal.
+        holder: who has the claim; it is given up.
+        outcome: how the ephemeral runner ended, if that is known.
+
+    Returns:
+        What was done; LEAVE if a process still holds the job, or if there is no such job.
+    """
+    try:
+        with held.HeldJob.acquire(home, name) as job:
+            return _resolve_held(job, why, by, holder, outcome)
+    except JobBusyError:
+        return Verdict.LEAVE
+    except NotFoundError:
+        verdict = Verdict.LEAVE
+    except CorruptFileError as error:
+        held.condemn(home, name, error, by=by)
+        verdict = Verdict.FAIL
+    if holder is not None:
+        spool.drop_claim(home, holder, name)
+    return verdict
+
+
+def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outcome: model.Exit | None) -> Verdict:
+    request = read_cancel(job)
+    started = any(task.status is not model.TaskStatus.PENDING for task in job.tasks)
+    verdict = judge(job.job, started=started, cancel_asked=request is not None)
+    if verdict is Verdict.QUEUE:
+        job.back_to_queue(by=by, why=why)
+        if holder is None or not (job.home.claims(holder) / job.job.name).exists():
+            spool.enqueue(job.home, job.job)
+        else:
+            spool.requeue(job.home, job.job, holder)
+        return verdict
+    if verdict is Verdict.SETTLE:
+        job.settle()
+    elif verdict is Verdict.CANCEL and request is not None:
+        job.finish(request.state, request.exit, by=request.by)
+    else:
+        crashes = f" ({CRASH_LIMIT} times before a task started)" if not started else ""
+        job.finish(JobState.FAILED, outcome or model.Exit(ExitKind.RUNNER_LOST, why + crashes), by=by)
+    if holder is not None:
+        spool.drop_claim(job.home, holder, job.job.name)
+    return verdict
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """The content of a job's cancel file: who wants it stopped, and why."""
+
+    by: str
+    exit: model.Exit
+
+    @property
+    def state(self) -> JobState:
+        """What the job becomes: cancelled by a person, failed by a limit."""
+        return JobState.CANCELLED if self.exit.kind is ExitKind.CANCELLED else JobState.FAILED
+
+
+def read_cancel(job: held.HeldJob) -> StopRequest | None:
+    """The stop request of a job that this process holds."""
+    return read_stop_request(job.home, job.job.name)
+
+
+def read_stop_request(home: Home, name: str) -> StopRequest | None:
+    """The stop request of a job, or None. An unreadable one counts: its presence is the request."""
+    try:
+        content = _files.read_object(home.job(name).cancel)
+        return StopRequest(str(content.get("by", "unknown")), model.from_dict(model.Exit, content["exit"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (CorruptFileError, KeyError, TypeError, ValueError, OSError):
+        return StopRequest("unknown", model.Exit(ExitKind.CANCELLED, "cancelled by a file named cancel"))
+
+
+def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
+    """Go through all jobs and claims once, yielding what was changed. A generator, so that a runner can do it in steps.
+
+    Raises:
+        OSError: the home refused.
+    """
+    store.ensure_home(home)
+    runners.forget_dead(home)
+    yield from _remove_temporaries(home)
+    yield from _drop_foreign_markers(home)
+    known = {name for holder in spool.holders(home) for name in spool.claimed(home, holder)}
+    for name in list(store.names(home)):
+        change = _repair_job(home, name, name in known, by)
+        if change:
+            yield Change(name, change)
+
+
+def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
+    try:
+        job = store.read(home, name)
+    except NotFoundError:
+        return None
+    except CorruptFileError as error:
+        with contextlib.suppress(JobBusyError):
+            held.condemn(home, name, error, by=by)
+        return f"damaged, now failed: {error}"
+    if job.state is JobState.WAITING and not claimed and not spool.marker_of(job).path(home).exists():
+        return _requeue_lost(home, name)
+    if job.state is JobState.WORKING and not claimed and not _may_live(job):
+        verdict = resolve(home, name, "its ephemeral runner is gone", by=by)
+        return None if verdict is Verdict.LEAVE else f"was working without a process: {verdict.value}"
+    return None
+
+
+def _requeue_lost(home: Home, name: str) -> str | None:
+    """Under the lock, because the job may be between two files of somebody who is just working on it."""
+    try:
+        with held.HeldJob.acquire(home, name) as job:
+            if job.job.state is not JobState.WAITING or spool.marker_of(job.job).path(home).exists():
+                return None
+            if any((home.claims(holder) / name).exists() for holder in spool.holders(home)):
+                return None
+            spool.enqueue(home, job.job)
+            return "was waiting without a place in its queue"
+    except (JobBusyError, NotFoundError, CorruptFileError):
+        return None
+
+
+def _may_live(job: model.Job) -> bool:
+    return job.runner is not None and processes.is_alive(job.runner) is not False
+
+
+def _remove_temporaries(home: Home) -> Iterator[Change]:
+    """Submissions that were cut off: nobody was ever told of them."""
+    for path in home.jobs.glob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > SETTLE_TIME:
+                shutil.rmtree(path, ignore_errors=True)
+                yield Change(path.name, "an incomplete submission, removed")
+
+
+def _drop_foreign_markers(home: Home) -> Iterator[Change]:
+    """Markers of jobs that are gone or over."""
+    for queue in spool.queues(home):
+        for marker in spool.waiting(home, queue):
+            job = None
+            with contextlib.suppress(NotFoundError, CorruptFileError, ValueError):
+                job = store.read(home, marker.job)
+            if job is None or job.state.terminal:
+                if job is None and home.job(marker.job).root.is_dir():
+                    continue  # damaged: the next loop condemns it, and then this marker goes
+                marker.path(home).unlink(missing_ok=True)
+                yield Change(marker.job, "a marker of a job that is not waiting, removed")
+
+
+def abandoned_claims(home: Home) -> Iterator[tuple[str, str]]:
+    """(holder, job) of claims whose holder is dead.
+
+    A holder without a runner's file is a client in the middle of a cancellation; it gets some time.
+    """
+    for holder in spool.holders(home):
+        try:
+            dead = not runners.is_alive(runners.read(home, holder))
+        except (NotFoundError, CorruptFileError):
+            dead = _is_old(home, holder)
+        if dead:
+            for name in spool.claimed(home, holder):
+                yield holder, name
+
+
+def _is_old(home: Home, holder: str) -> bool:
+    try:
+        return time.time() - home.claims(holder).stat().st_mtime > SETTLE_TIME
+    except FileNotFoundError:
+        return False

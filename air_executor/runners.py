@@ -1,0 +1,218 @@
+"""Runners as others see them: who is there, alive, and serves which queues; how one is started or told something.
+
+The runner itself is another package, started by its module name alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from air_executor import _files, model, processes, spool, validation
+from air_executor.errors import CorruptFileError, NotFoundError, RunnerError
+from air_executor.paths import Home
+
+HEARTBEATS_MISSED = 5
+"""A runner of another host is dead after so many heartbeats that did not come: 15 s by default."""
+
+RUNNER_MODULE = "air_runner"
+START_TIMEOUT = 20.0
+"""Seconds a detached runner may take until it is ready; it needs about 0.3."""
+
+ACTIONS = ("drain", "resume", "stop")
+
+
+@dataclass
+class RunnerInfo:
+    """The content of runners/<runner id>.json; only the runner writes it."""
+
+    id: str
+    process: model.Process
+    queues: list[str]
+    slots: int
+    launcher: str
+    version: str
+    started_at: str
+    heartbeat_at: str
+    heartbeat: float
+    """Seconds between two heartbeats."""
+    working: int = 0
+    """How many jobs it runs now."""
+    draining: bool = False
+    embedded: bool = False
+    """Started by an executor, and ends when nobody wants it any more."""
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def write(home: Home, info: RunnerInfo) -> None:
+    """Write the runner's file."""
+    content = {item.name: getattr(info, item.name) for item in fields(info) if item.name not in ("process", "extra")}
+    content |= {**info.extra, "process": model.to_dict(info.process)}
+    _files.replace_object(home.runner(info.id), {"schema": model.SCHEMA, **content})
+
+
+def read(home: Home, runner_id: str) -> RunnerInfo:
+    """One runner's file.
+
+    Raises:
+        NotFoundError: there is no such runner.
+        CorruptFileError: its file is damaged.
+    """
+    validation.check_name("the runner", runner_id)
+    path = home.runner(runner_id)
+    try:
+        content = _files.read_object(path)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no runner {runner_id} in {home.root}") from None
+    known = {item.name for item in fields(RunnerInfo)} - {"extra"}
+    try:
+        values = {key: content[key] for key in known if key in content}
+        values["process"] = model.from_dict(model.Process, content["process"])
+        model.parse_time(values["heartbeat_at"])
+        extra = {key: value for key, value in content.items() if key not in known and key != "schema"}
+        return RunnerInfo(**values, extra=extra)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptFileError(path, f"is not a runner's file ({error})") from None
+
+
+def all_runners(home: Home) -> list[RunnerInfo]:
+    """Every runner that has a readable file, alive or not."""
+    found = []
+    for path in sorted(home.runners.glob("*.json")):
+        with contextlib.suppress(CorruptFileError, NotFoundError):
+            found.append(read(home, path.stem))
+    return found
+
+
+def is_alive(info: RunnerInfo, *, now: float | None = None) -> bool:
+    """Whether a runner lives: here by its process, elsewhere by its last heartbeat."""
+    alive = processes.is_alive(info.process)
+    return heartbeat_age(info, now=now) < HEARTBEATS_MISSED * info.heartbeat if alive is None else alive
+
+
+def heartbeat_age(info: RunnerInfo, *, now: float | None = None) -> float:
+    """Seconds since the last heartbeat."""
+    return (time.time() if now is None else now) - model.parse_time(info.heartbeat_at).timestamp()
+
+
+def alive_runners(home: Home) -> list[RunnerInfo]:
+    """The runners that live."""
+    return [info for info in all_runners(home) if is_alive(info)]
+
+
+def serving(infos: Iterable[RunnerInfo], queue: str) -> list[RunnerInfo]:
+    """Those that take jobs from a queue."""
+    return [info for info in infos if queue in info.queues and not info.draining]
+
+
+def tell(home: Home, runner_id: str, action: str) -> None:
+    """Ask a runner for something; it sees it at once, or with its next look where watching does not work.
+
+    Raises:
+        NotFoundError: there is no such runner, or it is dead.
+    """
+    info = read(home, runner_id)
+    if not is_alive(info):
+        raise NotFoundError(f"the runner {runner_id} is not running")
+    if action not in ACTIONS:
+        raise ValueError(action)
+    _files.create_marker(home.control / f"{runner_id}.{action}")
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """How to start a runner."""
+
+    queues: Sequence[str] = ()
+    slots: int | None = None
+    name: str | None = None
+    preload: Sequence[str] = ()
+    launcher: str | None = None
+    linger: float | None = None
+    embedded: bool = False
+    python: str = sys.executable
+
+    def argv(self, home: Home) -> list[str]:
+        """The command line of the runner."""
+        words = [self.python, "-m", RUNNER_MODULE, "--home", str(home.root)]
+        if self.queues:
+            words += ["--queues", ",".join(self.queues)]
+        for flag in ("slots", "name", "launcher", "linger"):
+            if (value := getattr(self, flag)) is not None:
+                words += [f"--{flag}", str(value)]
+        for module in self.preload:
+            words += ["--preload", module]
+        return [*words, *(["--embedded"] if self.embedded else [])]
+
+
+def start_detached(home: Home, options: StartOptions) -> RunnerInfo:
+    """Start a runner that outlives this process; returns when it is ready.
+
+    Raises:
+        RunnerError: it ended at once or did not become ready; the message has the last line it wrote.
+    """
+    log = home.runner_log
+    offset = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as output:
+        child = subprocess.Popen(  # noqa: S603
+            options.argv(home),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "AIR_RUNNER_LOG_TO": "stderr"},
+        )
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        for info in all_runners(home):
+            if info.process.pid == child.pid and processes.is_alive(info.process):
+                return info
+        if child.poll() is not None:
+            raise RunnerError(f"the runner ended at once with exit code {child.returncode}: {_last_line(log, offset)}")
+        time.sleep(0.02)
+    child.kill()
+    raise RunnerError(f"the runner was not ready after {START_TIMEOUT:.0f} s: {_last_line(log, offset)}; see {log}")
+
+
+def ensure_runner(home: Home, options: StartOptions) -> RunnerInfo | None:
+    """Start a runner if none that lives serves the home; of several callers at once, one starts it.
+
+    Returns:
+        The runner that was started; None if there was one, or if somebody else is about to start one.
+    """
+    lock = _files.Lock(home.start_lock)
+    if any(not info.draining for info in alive_runners(home)) or not lock.acquire():
+        return None
+    try:
+        if any(not info.draining for info in alive_runners(home)):
+            return None
+        return start_detached(home, options)
+    finally:
+        lock.release()
+
+
+def keep_alive(home: Home) -> None:
+    """Say that a submitter is there, so that an embedded runner stays."""
+    home.keepalive.touch(mode=_files.PRIVATE_FILE)
+
+
+def forget_dead(home: Home) -> None:
+    """Remove the files of runners that are dead and have no claims left."""
+    for info in all_runners(home):
+        if not is_alive(info) and not spool.claimed(home, info.id):
+            home.runner(info.id).unlink(missing_ok=True)
+            spool.remove_holder(home, info.id)
+
+
+def _last_line(log: Path, offset: int) -> str:
+    with log.open("rb") as file:
+        file.seek(offset)
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "it wrote nothing"

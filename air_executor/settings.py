@@ -1,0 +1,180 @@
+"""Options and where they come from: flags > environment > config.toml > defaults.
+
+`config.toml` has one table for each class below; the variable of `[runner] slots` is `AIR_EXECUTOR_RUNNER_SLOTS`.
+A list in a variable is separated by commas. An unknown or malformed option is an error that names it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from air_executor import validation
+from air_executor.errors import InvalidInputError, SettingsError
+from air_executor.model import DEFAULT_QUEUE
+from air_executor.paths import Home
+
+LAUNCHERS = ("fork", "exec")
+DEFAULT_LAUNCHER = "exec" if sys.platform == "darwin" else "fork"
+"""Forking after frameworks are loaded is unsafe on macOS."""
+
+VARIABLE_PREFIX = "AIR_EXECUTOR_"
+
+
+@dataclass(frozen=True)
+class RunnerSettings:
+    """The table `[runner]`."""
+
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    """The queues that this runner serves."""
+    slots: int = 32
+    """How many jobs run at once; the default is Airflow's default parallelism."""
+    launcher: str = DEFAULT_LAUNCHER
+    """How an ephemeral runner comes to life: fork or exec."""
+    preload: tuple[str, ...] = ()
+    """Modules for which a template is kept warm from the start."""
+    grace: float = 10.0
+    """Seconds between TERM and KILL."""
+    heartbeat: float = 3.0
+    """Seconds between two heartbeats; a runner of another host counts as dead after five of them."""
+    linger: float = 0.0
+    """Seconds after which a runner that has nothing to do and that no submitter wants ends; 0: never."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All tables of config.toml."""
+
+    runner: RunnerSettings = field(default_factory=RunnerSettings)
+
+
+def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a home, without flags.
+
+    Raises:
+        SettingsError: an option is unknown or malformed; names the file or the variable.
+    """
+    tables = _read_config(home)
+    _refuse_unknown(tables, [item.name for item in dataclasses.fields(Settings)], f"{home.config}: unknown table")
+    values = _from_file(home, "runner", RunnerSettings, tables.get("runner", {}))
+    values |= _from_environment("runner", RunnerSettings, environ)
+    return Settings(runner=RunnerSettings(**values))
+
+
+def override(settings: RunnerSettings, flags: Mapping[str, Any]) -> RunnerSettings:
+    """`settings` with the flags that were given (those that are not None).
+
+    Raises:
+        SettingsError: a flag is malformed.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    checked = {name: _check(f"--{name}", RunnerSettings, name, value) for name, value in given.items()}
+    return dataclasses.replace(settings, **checked)
+
+
+def _read_config(home: Home) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        tables: dict[str, Any] = tomllib.loads(home.config.read_text(encoding="utf-8"))
+        return tables
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{home.config}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{home.config}: cannot be read: {error.strerror}") from None
+
+
+def _from_file(home: Home, table: str, kind: type[Any], values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise SettingsError(f"{home.config}: [{table}] should be a table")
+    names = [item.name for item in dataclasses.fields(kind)]
+    _refuse_unknown(values, names, f"{home.config}: unknown option in [{table}]")
+    return {name: _check(f"{home.config}: [{table}] {name}", kind, name, value) for name, value in values.items()}
+
+
+def _from_environment(table: str, kind: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    prefix = f"{VARIABLE_PREFIX}{table.upper()}_"
+    names = {item.name.upper(): item.name for item in dataclasses.fields(kind)}
+    given = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
+    _refuse_unknown(given, list(names), f"environment: unknown variable {prefix}")
+    return {names[key]: _check(f"${prefix}{key}", kind, names[key], value) for key, value in given.items()}
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: list[str], what: str) -> None:
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+            raise SettingsError(f"{what}{'' if what.endswith('_') else ' '}{name}; {hint}")
+
+
+def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
+    declared = next(str(item.type) for item in dataclasses.fields(kind) if item.name == name)
+    converted = _CONVERTERS[declared](where, value)
+    if name == "queues":
+        _check_queues(where, converted)
+    if name == "launcher" and converted not in LAUNCHERS:
+        raise SettingsError(f"{where} must be one of {', '.join(LAUNCHERS)}, not {converted!r}")
+    if name in ("slots", "heartbeat", "grace") and converted <= 0:
+        raise SettingsError(f"{where} must be more than 0, not {converted}")
+    return converted
+
+
+def _check_queues(where: str, queues: tuple[str, ...]) -> None:
+    if not queues:
+        raise SettingsError(f"{where} must name at least one queue")
+    for queue in queues:
+        try:
+            validation.check_name("the queue", queue, validation.MAX_QUEUE_BYTES)
+        except InvalidInputError as error:
+            raise SettingsError(f"{where}: {error}") from None
+
+
+def _to_texts(where: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise SettingsError(f"{where} must be a list of texts, not {value!r}")
+    return tuple(dict.fromkeys(value))
+
+
+def _to_int(where: str, value: Any) -> int:
+    try:
+        if isinstance(value, (bool, float)):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError):
+        raise SettingsError(f"{where} must be a whole number, not {value!r}") from None
+
+
+def _to_float(where: str, value: Any) -> float:
+    try:
+        number = float(value)
+        if isinstance(value, bool) or not 0 <= number < float("inf"):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise SettingsError(f"{where} must be a number of seconds, not {value!r}") from None
+    return number
+
+
+def _to_text(where: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{where} must be a text, not {value!r}")
+    return value
+
+
+_CONVERTERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "tuple[str, ...]": _to_texts,
+    "int": _to_int,
+    "float": _to_float,
+    "str": _to_text,
+}

@@ -1,0 +1,158 @@
+"""Markers: tiny files that stand for jobs in queues. The spool is an index; the truth is in the job directories.
+
+Moving a marker by rename is the claim: of any number of runners on any number of hosts exactly one gets it. New markers
+are created, never renamed into place, so that a watcher needs only "a file was written".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from air_executor import _files, model
+from air_executor.paths import Home
+
+_MAX_PRIORITY = 2**31 - 1
+_PRIORITY_DIGITS = 8
+_TIME_DIGITS = 14
+_ORDER_LENGTH = _PRIORITY_DIGITS + _TIME_DIGITS
+
+
+@dataclass(frozen=True, order=True)
+class Marker:
+    """A waiting job's place in its queue; sorts as the jobs should start."""
+
+    order: str
+    job: str
+    queue: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.order}-{self.job}"
+
+    def path(self, home: Home) -> Path:
+        return home.queue(self.queue) / self.file_name
+
+
+def marker_of(job: model.Job) -> Marker:
+    """The marker that a waiting job has; it follows from the job alone, so that it can be rebuilt."""
+    priority = max(-_MAX_PRIORITY, min(_MAX_PRIORITY, job.priority))
+    moment = int(model.parse_time(job.queued_at).timestamp() * 1_000_000)
+    order = f"{_MAX_PRIORITY - priority:0{_PRIORITY_DIGITS}x}{moment:0{_TIME_DIGITS}x}"
+    return Marker(order, job.name, job.queue)
+
+
+def parse_marker(queue: str, file_name: str) -> Marker | None:
+    """The marker with that file name; None if it is none of ours."""
+    order, separator, job = file_name.partition("-")
+    if len(order) != _ORDER_LENGTH or not separator or not job:
+        return None
+    return Marker(order, job, queue)
+
+
+def enqueue(home: Home, job: model.Job, *, durable: bool = True) -> Marker:
+    """Put a waiting job in its queue; nothing happens if it is there already."""
+    marker = marker_of(job)
+    directory = home.queue(job.queue)
+    try:
+        _files.create_marker(marker.path(home))
+    except FileNotFoundError:
+        _files.make_directory(directory)
+        _files.create_marker(marker.path(home))
+    if durable:
+        _files.sync_directory(directory)
+    return marker
+
+
+def claim(home: Home, marker: Marker, holder: str) -> bool:
+    """Take a waiting job; False if somebody else was quicker."""
+    return _files.move(marker.path(home), home.claims(holder) / marker.job)
+
+
+def requeue(home: Home, job: model.Job, holder: str) -> Marker:
+    """Put a claimed job back in its queue."""
+    marker = marker_of(job)
+    _files.make_directory(home.queue(job.queue))
+    _files.move(home.claims(holder) / job.name, marker.path(home))
+    return marker
+
+
+def drop_claim(home: Home, holder: str, job_name: str) -> None:
+    """Forget a claimed job: it is over."""
+    (home.claims(holder) / job_name).unlink(missing_ok=True)
+
+
+def take_over(home: Home, job_name: str, old_holder: str, new_holder: str) -> bool:
+    """Move a claim from a holder that is gone; False if somebody else was quicker."""
+    return _files.move(home.claims(old_holder) / job_name, home.claims(new_holder) / job_name)
+
+
+def announce_finished(home: Home, job_name: str) -> None:
+    """Tell those who wait for an answer."""
+    _files.create_marker(home.finished / job_name)
+
+
+def collect_finished(home: Home, job_name: str) -> bool:
+    """Take the answer; False if somebody else has it."""
+    try:
+        (home.finished / job_name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def request_cancel(home: Home, job_name: str) -> None:
+    """Wake the runner that has the job, so that it looks at the job's cancel file."""
+    _files.create_marker(home.cancel_requests / job_name)
+
+
+def waiting(home: Home, queue: str) -> Iterator[Marker]:
+    """The markers of a queue, in no order."""
+    for name in _names(home.queue(queue)):
+        if marker := parse_marker(queue, name):
+            yield marker
+
+
+def queues(home: Home) -> list[str]:
+    """The queues that ever had a job."""
+    return sorted(_names(home.waiting))
+
+
+def holders(home: Home) -> list[str]:
+    """Those who have claims, or had."""
+    return sorted(_names(home.claimed))
+
+
+def claimed(home: Home, holder: str) -> list[str]:
+    """The jobs that a holder has claimed."""
+    return sorted(_names(home.claims(holder)))
+
+
+def finished(home: Home) -> list[str]:
+    """The jobs whose end was announced and not collected."""
+    return list(_names(home.finished))
+
+
+def cancel_requests(home: Home) -> list[str]:
+    """The jobs for which a runner should look at the cancel file."""
+    return list(_names(home.cancel_requests))
+
+
+def remove_holder(home: Home, holder: str) -> None:
+    """Remove a holder's directory if it is empty."""
+    with contextlib.suppress(OSError):
+        home.claims(holder).rmdir()
+
+
+def _names(directory: Path) -> Iterator[str]:
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                yield entry.name

@@ -1,0 +1,283 @@
+"""Jobs on disk: how they are created, read and listed. Changing a job is the business of `held`.
+
+A submission is complete or absent: directories are written under temporary names, made durable once for the whole
+batch, renamed into place, and only then put in their queues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from air_executor import _files, journal, model, spool, validation
+from air_executor.errors import (
+    AirExecutorError,
+    CorruptFileError,
+    HomeError,
+    JobExistsError,
+    NotFoundError,
+)
+from air_executor.paths import TEMPORARY_PREFIX, Home, JobPaths
+
+SYNC_EACH = 3
+"""Up to so many jobs, syncing each file is quicker than syncing the whole filesystem."""
+
+
+@dataclass
+class Submission:
+    """What becomes a job directory."""
+
+    job: model.Job
+    tasks: list[model.Task]
+    workload: bytes | None = None
+    """Kept in a file of its own, readable by the owner alone, removed when the job is over."""
+
+
+def ensure_home(home: Home) -> None:
+    """Create what is missing of a home and check the rest.
+
+    Raises:
+        HomeError: it is not a directory, or cannot be written to.
+    """
+    for directory in home.directories:
+        try:
+            _files.make_directory(directory)
+        except (FileExistsError, NotADirectoryError):
+            raise HomeError(f"{directory} is not a directory; choose another home or move it away") from None
+        except OSError as error:
+            raise HomeError(f"{directory} cannot be created: {error.strerror}; choose another home") from None
+    if not os.access(home.root, os.W_OK | os.X_OK):
+        raise HomeError(f"{home.root} cannot be written to; change its permissions or choose another home")
+
+
+def check_home(home: Home) -> None:
+    """Raise `HomeError` unless the home is there; for those who only read."""
+    if not home.root.exists():
+        raise HomeError(f"{home.root} does not exist; submit a job or start a runner to create it, or give --home")
+    if not home.jobs.is_dir():
+        raise HomeError(f"{home.root} is not the home of an Air-Executor installation (it has no directory jobs)")
+
+
+def submit(home: Home, submission: Submission) -> model.Job:
+    """Create one job; after this returns, it survives a power cut.
+
+    Raises:
+        InvalidNameError, InvalidJobError: the job is not in order; nothing was written.
+        JobExistsError: the name is taken.
+        HomeError: the home refused; nothing is left of the job.
+    """
+    refused = submit_batch(home, [submission])
+    for error in refused.values():
+        raise error
+    return submission.job
+
+
+def submit_batch(home: Home, submissions: Sequence[Submission]) -> dict[str, AirExecutorError]:
+    """Create jobs, paying for durability once.
+
+    Returns:
+        The jobs that were refused, by name; the others are in their queues.
+
+    Raises:
+        HomeError: the home refused; none of the jobs was created.
+    """
+    refused: dict[str, AirExecutorError] = {}
+    accepted: list[Submission] = []
+    for submission in submissions:
+        try:
+            _prepare(submission)
+            accepted.append(submission)
+        except AirExecutorError as error:
+            refused[str(submission.job.name)] = error
+    try:
+        _create(home, accepted, refused)
+    except OSError as error:
+        where = error.filename or home.root
+        raise HomeError(f"{where}: cannot write the job: {error.strerror}; nothing was submitted") from error
+    return refused
+
+
+def _prepare(submission: Submission) -> None:
+    job = submission.job
+    validation.number_tasks(submission.tasks)
+    validation.check_job(job)
+    validation.check_tasks(submission.tasks)
+    job.created_at = job.updated_at = job.queued_at = model.now()
+    for task in submission.tasks:
+        task.job_name, task.created_at = job.name, job.created_at
+
+
+def _create(home: Home, submissions: Sequence[Submission], refused: dict[str, AirExecutorError]) -> None:
+    temporaries = [home.jobs / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}" for _ in submissions]
+    placed: list[Submission] = []
+    try:
+        each = len(submissions) <= SYNC_EACH
+        for submission, temporary in zip(submissions, temporaries, strict=True):
+            _write_directory(temporary, submission, durable=each)
+        each = each or not _files.sync_filesystem(home.jobs)
+        for submission, temporary in zip(submissions, temporaries, strict=True):
+            if each:
+                _files.sync_directory(temporary)
+            if _place(home, temporary, submission.job, refused):
+                placed.append(submission)
+        _publish(home, placed)
+    except BaseException:
+        for submission in placed:
+            _withdraw(home, submission.job)
+        raise
+    finally:
+        for temporary in temporaries:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_directory(directory: Path, submission: Submission, *, durable: bool) -> None:
+    paths, job = JobPaths(directory), submission.job
+    directory.mkdir(mode=_files.PRIVATE_DIRECTORY)
+    paths.logs.mkdir(mode=_files.PRIVATE_DIRECTORY)
+    _files.write_new(paths.state, _files.dumps(state_content(job)), durable=durable)
+    _files.write_new(paths.tasks, _files.dumps(tasks_content(job, submission.tasks)), durable=durable)
+    journal.record_job(paths.events, job, None, by=job.trigger, why="submitted")
+    if submission.workload is not None:
+        _files.write_new(paths.workload, submission.workload, durable=durable)
+
+
+def _place(home: Home, temporary: Path, job: model.Job, refused: dict[str, AirExecutorError]) -> bool:
+    """Rename into place; a directory is never renamed over another that holds something."""
+    try:
+        temporary.rename(home.job(job.name).root)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        refused[job.name] = JobExistsError(f"there is a job named {job.name} already; choose another name")
+        return False
+    return True
+
+
+def _publish(home: Home, submissions: Sequence[Submission]) -> None:
+    """Make the names durable, then let the runners see them."""
+    if not submissions:
+        return
+    _files.sync_directory(home.jobs)
+    for submission in submissions:
+        spool.enqueue(home, submission.job, durable=False)
+    for queue in {submission.job.queue for submission in submissions}:
+        _files.sync_directory(home.queue(queue))
+
+
+def _withdraw(home: Home, job: model.Job) -> None:
+    """Undo a placed job, unless a runner was quick enough to claim it: then it runs."""
+    with contextlib.suppress(OSError):
+        marker = spool.marker_of(job).path(home)
+        seen = marker.exists()
+        if seen:
+            marker.unlink()
+        if seen or not any((home.claims(holder) / job.name).exists() for holder in spool.holders(home)):
+            shutil.rmtree(home.job(job.name).root, ignore_errors=True)
+
+
+# --- Reading ---
+
+
+def state_content(job: model.Job) -> dict[str, Any]:
+    """What state.json holds."""
+    return {"schema": model.SCHEMA, **model.to_dict(job)}
+
+
+def tasks_content(job: model.Job, tasks: Sequence[model.Task]) -> dict[str, Any]:
+    """What tasks.json holds."""
+    return {"schema": model.SCHEMA, "job_name": job.name, "tasks": [model.to_dict(task) for task in tasks]}
+
+
+def read(home: Home, name: str) -> model.Job:
+    """The job as state.json says.
+
+    Raises:
+        InvalidNameError: that is not a job name.
+        NotFoundError: there is no such job.
+        CorruptFileError: state.json is damaged.
+    """
+    validation.check_name("the job name", name)
+    paths = home.job(name)
+    content = _read_or_explain(paths, paths.state, name)
+    try:
+        job = model.from_dict(model.Job, content)
+    except ValueError as error:
+        raise CorruptFileError(paths.state, str(error)) from None
+    if job.name != name:
+        raise CorruptFileError(paths.state, f"is of the job {job.name[:80]!r}, not {name!r}")
+    return job
+
+
+def check_exists(home: Home, name: str) -> None:
+    """Raise `InvalidNameError` or `NotFoundError` unless there is a job directory of that name."""
+    validation.check_name("the job name", name)
+    if not home.job(name).root.is_dir():
+        raise NotFoundError(f"there is no job named {name} in {home.root}")
+
+
+def read_tasks(home: Home, name: str) -> list[model.Task]:
+    """The tasks as tasks.json says; while the job runs it may lag behind the events by a second.
+
+    Raises:
+        NotFoundError, CorruptFileError: as `read`.
+    """
+    paths = home.job(name)
+    content = _read_or_explain(paths, paths.tasks, name)
+    entries = content.get("tasks")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise CorruptFileError(paths.tasks, "'tasks' should be a list of objects")
+    try:
+        return [model.from_dict(model.Task, entry) for entry in entries]
+    except ValueError as error:
+        raise CorruptFileError(paths.tasks, str(error)) from None
+
+
+def read_or_damaged(home: Home, name: str) -> model.Job:
+    """The job; one with damaged files appears as failed, with the reason.
+
+    Raises:
+        NotFoundError: there is no such job.
+    """
+    try:
+        return read(home, name)
+    except CorruptFileError as error:
+        return damaged_job(name, str(error))
+
+
+def damaged_job(name: str, why: str) -> model.Job:
+    """What stands for a job whose state.json cannot be read."""
+    moment = model.now()
+    job = model.Job(name=name, state=model.JobState.FAILED, created_at=moment, updated_at=moment, queued_at=moment)
+    job.finished_at = moment
+    job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")
+    return job
+
+
+def names(home: Home) -> Iterator[str]:
+    """The names of all jobs, in no order."""
+    try:
+        entries = os.scandir(home.jobs)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                yield entry.name
+
+
+def _read_or_explain(paths: JobPaths, path: Path, name: str) -> dict[str, Any]:
+    try:
+        return _files.read_object(path)
+    except (FileNotFoundError, NotADirectoryError):
+        if paths.root.is_dir():
+            raise CorruptFileError(path, "is missing") from None
+        raise NotFoundError(f"there is no job named {name} in {paths.root.parent.parent}") from None
+    except OSError as error:
+        raise CorruptFileError(path, f"cannot be read: {error.strerror}") from None

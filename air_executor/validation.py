@@ -1,0 +1,166 @@
+"""What a job, a task and their names must be. Pure functions; they run before anything is written.
+
+User text never becomes a path unchecked: a name that somebody chose is checked, a name made from other text is spelled
+with safe characters and told apart by a hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from air_executor import model
+from air_executor.errors import InvalidJobError, InvalidNameError
+
+MAX_NAME_BYTES = 200
+MAX_ID_BYTES = 120
+MAX_QUEUE_BYTES = 100
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
+_ENV_NAME = re.compile(r"[^=\0]+\Z")
+
+
+def check_name(kind: str, name: object, limit: int = MAX_NAME_BYTES) -> str:
+    """Return `name` if it is safe as a file name on every filesystem.
+
+    Raises:
+        InvalidNameError: it is not; the message says why.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidNameError(f"{kind} must be a text that is not empty, not {_show(name)}")
+    if len(name) > limit:
+        raise InvalidNameError(f"{kind} {_show(name)} is {len(name)} characters long; at most {limit} are allowed")
+    if not _NAME.match(name):
+        raise InvalidNameError(
+            f"{kind} {_show(name)} must start with a letter or digit and hold only ASCII letters, digits, '.', '_', '-'"
+        )
+    return name
+
+
+def make_name(*parts: str, key: str) -> str:
+    """A readable name from any text, at most 200 bytes; the hash of `key` keeps two long or odd names apart."""
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    room = MAX_NAME_BYTES - len(digest) - len(parts)
+    slugs = [_UNSAFE.sub("_", part).strip("_") or "x" for part in parts]
+    return "-".join([*_shorten(slugs, room), digest])
+
+
+def _shorten(slugs: Sequence[str], room: int) -> list[str]:
+    """Cut the longest first, so that a short task keeps its whole name beside a long run."""
+    limit = max(map(len, slugs), default=0)
+    while sum(min(len(slug), limit) for slug in slugs) > room:
+        limit -= 1
+    return [slug[:limit] for slug in slugs]
+
+
+def check_tasks(tasks: Sequence[model.Task]) -> None:
+    """Raise `InvalidJobError` unless the tasks make a job: commands, unique ids, known dependencies, no cycle."""
+    if not tasks:
+        raise InvalidJobError("a job needs at least one task")
+    for task in tasks:
+        _check_task(task)
+    known = {task.id for task in tasks}
+    if len(known) != len(tasks):
+        twice = next(task.id for i, task in enumerate(tasks) if task.id in {other.id for other in tasks[:i]})
+        raise InvalidJobError(f"two tasks have the id {twice!r}; ids are unique in a job")
+    for task in tasks:
+        for dependency in task.dependencies:
+            if dependency not in known:
+                raise InvalidJobError(
+                    f"task {task.id!r} depends on {_show(dependency)}, which is not a task of this job"
+                )
+    _check_acyclic({task.id: task.dependencies for task in tasks})
+
+
+def _check_task(task: model.Task) -> None:
+    check_name("the task id", task.id, MAX_ID_BYTES)
+    if not isinstance(task.command, str) or not task.command.strip():
+        raise InvalidJobError(f"task {task.id!r} has an empty command; give a program to run")
+    if any("\0" in word for word in task.argv):
+        raise InvalidJobError(f"task {task.id!r} has a NUL character in its command line, which no system can run")
+    check_env(f"task {task.id!r}", task.env)
+    if task.timeout is not None:
+        check_number(f"timeout of task {task.id!r}", task.timeout, positive=True)
+
+
+def check_env(where: str, env: Mapping[Any, Any]) -> None:
+    """Raise `InvalidJobError` unless `env` maps variable names to text."""
+    for name, value in env.items():
+        if not isinstance(name, str) or not _ENV_NAME.match(name):
+            raise InvalidJobError(f"{where}: {_show(name)} is not the name of an environment variable")
+        if not isinstance(value, str) or "\0" in value:  # the value may be a secret: never in the message
+            raise InvalidJobError(f"{where}: the environment variable {name} must be text without NUL characters")
+
+
+def check_number(what: str, value: object, *, positive: bool = False, whole: bool = False) -> None:
+    """Raise `InvalidJobError` unless `value` is a finite number of the kind asked for."""
+    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+    valid = isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 2**53  # type: ignore[arg-type]
+    if not valid or (positive and not value > 0):  # type: ignore[operator]
+        wanted = " ".join(["a", *(["positive"] if positive else []), *(["whole"] if whole else []), "number"])
+        raise InvalidJobError(f"{what} must be {wanted}, not {_show(value)}")
+
+
+def check_job(job: model.Job) -> None:
+    """Raise `InvalidNameError` or `InvalidJobError` unless the job's own fields are in order."""
+    check_name("the job name", job.name)
+    check_name("the queue", job.queue, MAX_QUEUE_BYTES)
+    check_number("priority", job.priority, whole=True)
+    check_number("nice", job.nice, whole=True)
+    if not -20 <= job.nice <= 19:
+        raise InvalidJobError(f"nice must be from -20 to 19, not {job.nice}")
+    for what, limit, whole in (
+        ("timeout", job.timeout, False),
+        ("memory_mb", job.memory_mb, True),
+        ("max_parallel", job.max_parallel, True),
+    ):
+        if limit is not None:
+            check_number(what, limit, positive=True, whole=whole)
+    for key, value in job.labels.items():
+        if not isinstance(key, str) or not isinstance(value, str) or not key:
+            raise InvalidJobError(f"labels map text to text; {_show(key)} does not")
+
+
+def number_tasks(tasks: Iterable[model.Task]) -> None:
+    """Give tasks without an id one: `task-1`, `task-2`, ..., past the ids that are taken."""
+    tasks = list(tasks)
+    taken = {task.id for task in tasks}
+    for position, task in enumerate(tasks, 1):
+        if not task.id:
+            task.id = next(
+                name for n in range(position, position + len(tasks) + 1) if (name := f"task-{n}") not in taken
+            )
+            taken.add(task.id)
+
+
+def _check_acyclic(dependencies: Mapping[str, Sequence[str]]) -> None:
+    """Raise `InvalidJobError` that names the tasks of a cycle. Iterative: a chain may be 10,000 tasks long."""
+    done: set[str] = set()
+    for start in dependencies:
+        path: dict[str, None] = {}
+        stack: list[tuple[str, int]] = [(start, 0)]
+        while stack:
+            node, position = stack.pop()
+            if position == 0:
+                if node in done:
+                    continue
+                path[node] = None
+            if position < len(dependencies[node]):
+                stack.append((node, position + 1))
+                child = dependencies[node][position]
+                if child in path:
+                    names = list(path)
+                    raise InvalidJobError(
+                        "the tasks wait for each other: " + " -> ".join([*names[names.index(child) :], child])
+                    )
+                stack.append((child, 0))
+            else:
+                del path[node]
+                done.add(node)
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
