@@ -128,6 +128,37 @@ def kill_tree(pid: int) -> None:
     send(list(reversed(found)), signal.SIGKILL)
 
 
+def kill_remnants(session: int, mark: str) -> None:
+    """KILL what a dead process left: its session, what carries `mark` in its environment, and the trees of both.
+
+    When a process dies, its children get another parent; the session and the environment are what they cannot lose by
+    accident.
+
+    Args:
+        session: the pid of the dead process, which led a session of that number.
+        mark: a line `NAME=value` of the environment that only its descendants have.
+    """
+    import psutil
+
+    for process in psutil.process_iter():
+        if process.pid != os.getpid() and (_session_of(process.pid) == session or _carries(process.pid, mark)):
+            kill_tree(process.pid)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _carries(pid: int, mark: str) -> bool:
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 def describe_signal(number: int) -> str:
     """`SIGKILL (9)`."""
     try:

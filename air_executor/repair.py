@@ -224,13 +224,14 @@ def abandoned_claims(home: Home) -> Iterator[tuple[str, str]]:
         try:
             dead = not runners.is_alive(runners.read(home, holder))
         except (NotFoundError, CorruptFileError):
-            dead = _is_old(home, holder)
+            dead = is_old_holder(home, holder)
         if dead:
             for name in spool.claimed(home, holder):
                 yield holder, name
 
 
-def _is_old(home: Home, holder: str) -> bool:
+def is_old_holder(home: Home, holder: str) -> bool:
+    """Whether the directory of claims was left alone for a while."""
     try:
         return time.time() - home.claims(holder).stat().st_mtime > SETTLE_TIME
     except FileNotFoundError:

@@ -6,7 +6,6 @@ The runner itself is another package, started by its module name alone.
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -26,7 +25,8 @@ RUNNER_MODULE = "air_runner"
 START_TIMEOUT = 20.0
 """Seconds a detached runner may take until it is ready; it needs about 0.3."""
 
-ACTIONS = ("drain", "resume", "stop")
+ACTIONS = ("drain", "resume", "stop", "abort")
+"""drain: claim nothing; resume: claim again; stop: drain, then end; abort: stop the jobs, then end."""
 
 
 @dataclass
@@ -162,12 +162,11 @@ def start_detached(home: Home, options: StartOptions) -> RunnerInfo:
     offset = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         child = subprocess.Popen(  # noqa: S603
-            options.argv(home),
+            [*options.argv(home), "--detached"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env={**os.environ, "AIR_RUNNER_LOG_TO": "stderr"},
         )
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:

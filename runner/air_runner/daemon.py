@@ -1,0 +1,429 @@
+"""The daemon: notices markers, claims jobs, launches their ephemeral runners, is told of their ends, recovers.
+
+One loop over descriptors: signals (children that end, requests to stop), the spool's watch, templates, processes taken
+over from a runner before. Everything that happens by the clock is in `_tick`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from air_executor import _files, model, processes, repair, runners, spool, store
+from air_executor.client import AirExecutorClient
+from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
+from air_executor.paths import Home
+from air_executor.settings import RunnerSettings
+from air_runner import __version__, ephemeral, recovery, scheduling, signals, supervise
+from air_runner.jobs import Running, RunningJobs
+from air_runner.launchers import Event, Exited, Launched, Launcher, Refused
+from air_runner.launchers.exec import ExecLauncher
+from air_runner.launchers.fork import ForkLauncher
+from air_runner.watch import SpoolWatch
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL = 2.0
+"""Seconds between looks at the queues although the watch works: an event may have been lost, a host may be remote."""
+LOOK_INTERVAL_BLIND = 1.0
+"""The same where watching does not work."""
+LOOK_INTERVAL_FULL = 30.0
+"""The same while more jobs wait than there are slots: a look costs as much as jobs wait."""
+RECOVER_INTERVAL = 3.0
+LIMIT_INTERVAL = 1.0
+RETRY_INTERVAL = 0.2
+"""Seconds between attempts at a job whose lock is not free yet although its ephemeral runner is gone."""
+
+
+@dataclass
+class Clock:
+    """When each thing is due next, monotonic seconds."""
+
+    due: dict[str, float] = field(default_factory=dict)
+
+    def every(self, what: str, seconds: float, moment: float) -> bool:
+        """Whether `what` is due now; if so, it is due again after so many seconds."""
+        if moment < self.due.get(what, 0.0):
+            return False
+        self.due[what] = moment + seconds
+        return True
+
+    def soon(self, what: str) -> None:
+        """Make it due now."""
+        self.due[what] = 0.0
+
+
+@dataclass
+class Unresolved:
+    """A job whose ephemeral runner is gone and whose lock is still held by something it left."""
+
+    pid: int
+    why: str
+    outcome: model.Exit | None
+
+
+class Runner:
+    """A runner on this host.
+
+    Args:
+        runner_id: its name in `runners/`, and the holder of its claims.
+        embedded: started by an executor.
+    """
+
+    def __init__(self, home: Home, settings: RunnerSettings, runner_id: str, *, embedded: bool = False) -> None:
+        self.home, self.settings, self.id = home, settings, runner_id
+        self.by = f"runner {runner_id}"
+        self.backlog = scheduling.Backlog()
+        self.running = RunningJobs()
+        self.unresolved: dict[str, Unresolved] = {}
+        self.clock = Clock()
+        self.client = AirExecutorClient(home.root)
+        self.draining = self.stopping = False
+        self.busy_at = time.monotonic()
+        moment = model.now()
+        self.info = runners.RunnerInfo(
+            id=runner_id,
+            process=processes.identify(os.getpid()),
+            queues=list(settings.queues),
+            slots=settings.slots,
+            launcher=settings.launcher,
+            version=__version__,
+            started_at=moment,
+            heartbeat_at=moment,
+            heartbeat=settings.heartbeat,
+            embedded=embedded,
+        )
+
+    # --- Life ---
+
+    def run(self) -> int:
+        """Serve until told to stop; returns the exit code."""
+        self._set_up()
+        try:
+            while not (self.stopping and not self.running and not self.unresolved):
+                for key, _ in self.selector.select(self._pause()):
+                    key.data()
+                self._tick()
+        finally:
+            self._tear_down()
+        return 0
+
+    def _set_up(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
+        self.selector.register(self.pipe, selectors.EVENT_READ, self._on_signals)
+        processes.become_subreaper()
+        _files.make_directory(self.home.claims(self.id))
+        for queue in self.settings.queues:
+            _files.make_directory(self.home.queue(queue))
+        self.launchers: list[Launcher] = [ExecLauncher(self.home, self.id, self.settings.grace)]
+        self.forks: ForkLauncher | None = None
+        if self.settings.launcher == "fork":
+            self.forks = ForkLauncher(self.home, self.id, self.settings.grace, self.selector, self._on_events)
+            self.launchers.insert(0, self.forks)
+            for module in self.settings.preload:
+                self.forks.warm(module)
+        self.watch = SpoolWatch(self.home, self.pipe.wake)
+        self.watch.start()
+        self._recover()
+        threading.Thread(target=self._repair, name="repair", daemon=True).start()
+        self._beat()
+        log.info("runner %s serves %s with %d slots", self.id, ", ".join(self.info.queues), self.info.slots)
+
+    def _tear_down(self) -> None:
+        """Heartbeats stop last: until then nobody may take this runner for dead."""
+        self.watch.stop()
+        if self.forks is not None:
+            self.forks.close()
+        if not spool.claimed(self.home, self.id):
+            spool.remove_holder(self.home, self.id)
+            self.home.runner(self.id).unlink(missing_ok=True)
+        self.pipe.close()
+        self.selector.close()
+        log.info("runner %s ended", self.id)
+
+    def _repair(self) -> None:
+        """Beside the loop: with 100,000 jobs in the home it takes seconds, and nothing waits for it."""
+        try:
+            for change in repair.repair(self.home, by=self.by):
+                log.info("repaired %s: %s", change.job, change.what)
+                self.clock.soon("look")
+        except (OSError, AirExecutorError):
+            log.exception("repair did not come to its end")
+        self.pipe.wake()
+
+    # --- What wakes the loop ---
+
+    def _on_signals(self) -> None:
+        seen = self.pipe.read()
+        if seen & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
+            self.control("abort" if self.stopping else "stop")
+        for pid, status in signals.reap().items():
+            if self.forks is not None and self.forks.owns(pid):
+                self.forks.died(pid)
+            else:
+                self._exited(pid, status)
+        for path in self.watch.take():
+            self._noticed(path)
+
+    def _noticed(self, path: Path) -> None:
+        """A new file below spool/."""
+        with contextlib.suppress(ValueError):
+            match path.relative_to(self.home.spool).parts:
+                case ("waiting", queue, name):
+                    marker = spool.parse_marker(queue, name)
+                    if marker and queue in self.settings.queues:
+                        self.backlog.add(marker)
+                case ("cancel", name):
+                    self._stop_if_asked(name)
+                case ("control", name):
+                    self._obey(name)
+                case _:
+                    return
+
+    def _obey(self, file_name: str) -> None:
+        runner_id, _, action = file_name.rpartition(".")
+        if runner_id == self.id and action in runners.ACTIONS:
+            (self.home.control / file_name).unlink(missing_ok=True)
+            self.control(action)
+
+    def control(self, action: str) -> None:
+        """Do what somebody asked this runner for."""
+        log.info("asked to %s", action)
+        self.draining = action != "resume"
+        self.stopping = action in ("stop", "abort")
+        if action == "abort":
+            outcome = model.Exit(model.ExitKind.CANCELLED, f"stopped together with its runner {self.id}")
+            for running in self.running:
+                self._stop(running, outcome)
+        self.clock.soon("beat")
+
+    def _on_events(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Launched(job, pid):
+                    self.running.launched(job, pid)
+                case Exited(pid, status):
+                    self._exited(pid, status)
+                case Refused(job):
+                    if running := self.running.get(job):
+                        self._launch_with(self.launchers[-1], running.job)
+
+    # --- The clock ---
+
+    def _tick(self) -> None:
+        moment = time.monotonic()
+        if self.clock.every("beat", self.settings.heartbeat, moment):
+            self._beat()
+        if self.clock.every("recover", RECOVER_INTERVAL, moment):
+            self._recover()
+        if self.unresolved and self.clock.every("retry", RETRY_INTERVAL, moment):
+            self._retry_unresolved()
+        if self.clock.every("limits", LIMIT_INTERVAL, moment):
+            self._enforce(moment)
+        if self.clock.every("look", self._look_interval(), moment):
+            self._look()
+        self._fill_slots()
+        self._linger(moment)
+
+    def _pause(self) -> float:
+        """Seconds until something is due."""
+        if not self.draining and len(self.backlog) and len(self.running) < self.settings.slots:
+            return 0.0
+        names = [
+            "beat",
+            "recover",
+            "look",
+            *(["limits"] if self.running else []),
+            *(["retry"] if self.unresolved else []),
+        ]
+        return max(0.0, min(self.clock.due.get(name, 0.0) for name in names) - time.monotonic())
+
+    def _look_interval(self) -> float:
+        if not self.watch.works:
+            return LOOK_INTERVAL_BLIND
+        return LOOK_INTERVAL_FULL if len(self.backlog) > self.settings.slots else LOOK_INTERVAL
+
+    def _look(self) -> None:
+        """Look at the spool itself, for what the watch did not say."""
+        self.backlog.replace(marker for queue in self.settings.queues for marker in spool.waiting(self.home, queue))
+        for name in spool.cancel_requests(self.home):
+            self._stop_if_asked(name)
+        for path in self.home.control.glob(f"{self.id}.*"):
+            self._obey(path.name)
+
+    def _beat(self) -> None:
+        self.info.heartbeat_at = model.now()
+        self.info.working, self.info.draining = len(self.running), self.draining
+        try:
+            runners.write(self.home, self.info)
+        except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later
+            log.error("cannot write %s: %s", self.home.runner(self.id), error.strerror)
+        if self.forks is not None:
+            self.forks.check()
+
+    def _linger(self, moment: float) -> None:
+        """End when there is nothing to do and nobody who may want something."""
+        if self.running or len(self.backlog) or not self.settings.linger:
+            self.busy_at = moment
+        elif moment - self.busy_at > self.settings.linger and not self._wanted():
+            log.info("nothing to do for %.0f s and no submitter is there", self.settings.linger)
+            self.control("stop")
+
+    def _wanted(self) -> bool:
+        try:
+            return time.time() - self.home.keepalive.stat().st_mtime < self.settings.linger
+        except FileNotFoundError:
+            return False
+
+    # --- Starting ---
+
+    def _fill_slots(self) -> None:
+        while not self.draining and len(self.running) < self.settings.slots:
+            marker = self.backlog.pop()
+            if marker is None:
+                return
+            if marker.job in self.running or marker.job in self.unresolved:
+                continue
+            try:
+                if spool.claim(self.home, marker, self.id):
+                    self._launch(marker.job)
+            except OSError as error:
+                log.error("cannot start %s: %s", marker.job, error)
+                self.clock.due["look"] = time.monotonic() + LOOK_INTERVAL
+                return
+
+    def _launch(self, name: str) -> None:
+        try:
+            job = store.read(self.home, name)
+        except (CorruptFileError, NotFoundError, ValueError):
+            repair.resolve(self.home, name, "cannot be read", by=self.by, holder=self.id)
+            return
+        self.running.add(Running(job))
+        launcher = next(launcher for launcher in self.launchers if launcher.accepts(job))
+        self._launch_with(launcher, job)
+
+    def _launch_with(self, launcher: Launcher, job: model.Job) -> None:
+        try:
+            self._on_events(launcher.launch(job))
+        except OSError as error:
+            self.running.remove(job.name)
+            repair.resolve(self.home, job.name, f"cannot be launched: {error.strerror}", by=self.by, holder=self.id)
+            log.error("cannot launch %s: %s", job.name, error)
+
+    # --- Stopping ---
+
+    def _stop_if_asked(self, name: str) -> None:
+        running = self.running.get(name)
+        if running is not None and repair.read_stop_request(self.home, name):
+            running.stop(self.settings.grace)
+        elif running is None:
+            self._drop_stale_request(name)
+
+    def _drop_stale_request(self, name: str) -> None:
+        with contextlib.suppress(CorruptFileError, NotFoundError, ValueError):
+            if not store.read(self.home, name).state.terminal:
+                return
+        (self.home.cancel_requests / name).unlink(missing_ok=True)
+
+    def _stop(self, running: Running, outcome: model.Exit) -> None:
+        """Ask in the job's own files first, so that whoever writes its end knows why."""
+        try:
+            self.client.stop(running.job.name, by=self.by, outcome=outcome)
+        except (OSError, AirExecutorError) as error:
+            log.error("cannot note why %s is stopped: %s", running.job.name, error)
+        running.stop(self.settings.grace)
+
+    def _enforce(self, moment: float) -> None:
+        for running in self.running:
+            if outcome := running.over_limit(moment):
+                self._stop(running, outcome)
+            running.kill_if_due(moment)
+            if running.pid is not None and running.pidfd is None and running.job.runner is not None:
+                self._look_at_foreign(running)
+
+    # --- Ends ---
+
+    def _exited(self, pid: int, status: int | None) -> None:
+        running = self.running.remove_pid(pid)
+        if running is None:
+            return
+        if running.pidfd is not None:
+            self.selector.unregister(running.pidfd)
+            os.close(running.pidfd)
+        ended = None if status is None else supervise.from_wait_status(status)
+        if ended is not None and ended.good:
+            self._settle(running.job.name, pid, "its ephemeral runner ended without a result", None)
+            return
+        what = "is gone" if ended is None else f"ended: {ended.describe()}"
+        why = f"its ephemeral runner (pid {pid}) {what}"
+        outcome = None
+        if ended is not None and ended.code != ephemeral.EXIT_NOT_OURS:
+            outcome = ended.as_exit(why)
+            processes.kill_remnants(pid, f"AIR_EXECUTOR_JOB={running.job.name}")
+        self._settle(running.job.name, pid, why, outcome)
+
+    def _settle(self, name: str, pid: int, why: str, outcome: model.Exit | None) -> None:
+        """See to it that the job has an end. Mostly its ephemeral runner wrote it, and the claim is gone."""
+        claim = self.home.claims(self.id) / name
+        if not claim.exists():
+            return
+        try:
+            verdict = repair.resolve(self.home, name, why, by=self.by, holder=self.id, outcome=outcome)
+        except OSError as error:
+            log.error("cannot write the end of %s: %s; trying again", name, error)
+            verdict = repair.Verdict.LEAVE
+        if verdict is repair.Verdict.QUEUE:
+            self.clock.soon("look")
+        if verdict is repair.Verdict.LEAVE and claim.exists():
+            self.unresolved[name] = Unresolved(pid, why, outcome)
+        elif verdict is not repair.Verdict.SETTLE:
+            log.warning("%s: %s (%s)", name, why, verdict.value)
+
+    def _retry_unresolved(self) -> None:
+        waiting, self.unresolved = self.unresolved, {}
+        for name, item in waiting.items():
+            if item.outcome is not None:
+                processes.kill_remnants(item.pid, f"AIR_EXECUTOR_JOB={name}")
+            self._settle(name, item.pid, item.why, item.outcome)
+
+    # --- Recovery ---
+
+    def _recover(self) -> None:
+        watched = self.running.names | set(self.unresolved)
+        try:
+            for found in recovery.recover(self.home, self.id, watched):
+                if isinstance(found, recovery.Adopted):
+                    self._adopt(found)
+                else:
+                    log.warning("recovered %s", found)
+                    self.clock.soon("look")
+        except OSError as error:
+            log.error("cannot recover: %s; trying again", error)
+
+    def _adopt(self, found: recovery.Adopted) -> None:
+        """Watch a process that is not ours: by a pidfd, or by looking at it now and then."""
+        running = Running(found.job)
+        elapsed = time.time() - model.parse_time(found.job.started_at or model.now()).timestamp()
+        running.launched(found.process.pid, time.monotonic() - max(0.0, elapsed))
+        running.pidfd = processes.open_pidfd(found.process.pid)
+        self.running.add(running)
+        if running.pidfd is not None:
+            self.selector.register(running.pidfd, selectors.EVENT_READ, self._foreign_ended(found.process.pid))
+        log.info("took over %s (pid %d)", found.job.name, found.process.pid)
+        self._stop_if_asked(found.job.name)
+
+    def _foreign_ended(self, pid: int) -> Callable[[], None]:
+        return lambda: self._exited(pid, None)
+
+    def _look_at_foreign(self, running: Running) -> None:
+        if running.job.runner is not None and not processes.is_alive(running.job.runner):
+            self._exited(running.job.runner.pid, None)

@@ -1,0 +1,172 @@
+"""The `fork` launcher: ephemeral runners are forked from templates, one template for each preloaded module.
+
+A template that is ill (cannot preload, dies) never fails a job: what it was asked and did not answer is refused, and
+the daemon turns to `exec`. It is tried again after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from air_executor import model
+from air_executor.paths import Home
+from air_runner import template
+from air_runner.launchers import Event, Exited, Launched, Refused
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = 60.0
+"""Seconds that an ill template is left alone."""
+
+LIGHT = "air_runner.ephemeral"
+"""What the template of jobs that name none has preloaded: nothing but the ephemeral runner itself."""
+
+READY_TIMEOUT = 60.0
+"""Seconds a template may take to preload; Airflow takes about 2."""
+
+
+class TemplateProcess:
+    """A template as the daemon sees it."""
+
+    def __init__(self, home: Home, runner_id: str, module: str, grace: float) -> None:
+        self.module = module
+        self.ready = False
+        self.asked: dict[str, None] = {}
+        """Jobs it was asked to launch, or will be once it is ready, and has not answered."""
+        self.children: set[int] = set()
+        self.started_at = time.monotonic()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.channel = template.Channel(ours)
+        argv = [sys.executable, "-m", "air_runner.template", "--home", str(home.root), "--runner", runner_id]
+        argv += ["--module", module, "--grace", str(grace), "--socket", str(theirs.fileno())]
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603
+                argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+            )
+        process.returncode = 0  # reaped by the daemon
+        self.pid = process.pid
+
+    def ask(self, job_name: str) -> None:
+        """Ask for a launch, now or once it is ready."""
+        self.asked[job_name] = None
+        if self.ready:
+            self.channel.send({"launch": job_name})
+
+    def receive(self) -> list[Event]:
+        """What it has to say."""
+        events: list[Event] = []
+        for message in self.channel.receive():
+            if "ready" in message:
+                self.ready = True
+                log.info("template for %s is ready after %.1f s", self.module, time.monotonic() - self.started_at)
+                for name in self.asked:
+                    self.channel.send({"launch": name})
+            elif "launched" in message:
+                self.asked.pop(message["launched"], None)
+                self.children.add(message["pid"])
+                events.append(Launched(message["launched"], message["pid"]))
+            elif "exited" in message:
+                self.children.discard(message["exited"])
+                events.append(Exited(message["exited"], message["status"]))
+        return events
+
+
+class ForkLauncher:
+    """Keeps templates and asks them.
+
+    Args:
+        selector: where the templates' sockets are registered, with `on_events` as their data.
+        on_events: called with what a template has to say.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        runner_id: str,
+        grace: float,
+        selector: selectors.BaseSelector,
+        on_events: Callable[[list[Event]], None],
+    ) -> None:
+        self._home, self._runner_id, self._grace = home, runner_id, grace
+        self._selector, self._on_events = selector, on_events
+        self._templates: dict[str, TemplateProcess] = {}
+        self._ill_until: dict[str, float] = {}
+
+    def accepts(self, job: model.Job) -> bool:
+        """Every job, unless its template is ill."""
+        return time.monotonic() >= self._ill_until.get(job.template or LIGHT, 0.0)
+
+    def launch(self, job: model.Job) -> list[Event]:
+        """Ask the template; it answers later."""
+        module = job.template or LIGHT
+        if not self.warm(module):
+            return [Refused(job.name)]
+        self._templates[module].ask(job.name)
+        return []
+
+    def warm(self, module: str) -> bool:
+        """See to it that there is a template for a module; False if none can be started."""
+        if module in self._templates:
+            return True
+        try:
+            process = TemplateProcess(self._home, self._runner_id, module, self._grace)
+        except OSError as error:
+            self._declare_ill(module, str(error))
+            return False
+        self._templates[module] = process
+        self._selector.register(process.channel.connection, selectors.EVENT_READ, lambda: self._read(process))
+        return True
+
+    def owns(self, pid: int) -> bool:
+        """Whether a process is a template."""
+        return any(process.pid == pid for process in self._templates.values())
+
+    def died(self, pid: int) -> None:
+        """The daemon reaped a template; the rest follows from its socket."""
+        for process in self._templates.values():
+            if process.pid == pid:
+                process.channel.closed = True
+
+    def check(self) -> None:
+        """Give up templates that are not ready in time; called now and then."""
+        moment = time.monotonic()
+        for process in list(self._templates.values()):
+            if not process.ready and moment - process.started_at > READY_TIMEOUT:
+                self._discard(process, f"not ready after {READY_TIMEOUT:.0f} s")
+
+    def close(self) -> None:
+        """Let all templates end."""
+        for process in list(self._templates.values()):
+            self._selector.unregister(process.channel.connection)
+            process.channel.connection.close()
+        self._templates.clear()
+
+    def _read(self, process: TemplateProcess) -> None:
+        events = process.receive()
+        if process.channel.closed:
+            self._discard(process, "it ended")
+        self._on_events(events)
+
+    def _discard(self, process: TemplateProcess, why: str) -> None:
+        """Its children belong to the daemon now, which adopts them; what it did not answer is refused."""
+        self._selector.unregister(process.channel.connection)
+        process.channel.connection.close()
+        self._templates.pop(process.module, None)
+        if not process.ready:
+            self._declare_ill(process.module, why)
+        else:
+            log.warning("template for %s is gone (%s); the next job starts another", process.module, why)
+        self._on_events([Refused(name) for name in process.asked])
+
+    def _declare_ill(self, module: str, why: str) -> None:
+        self._ill_until[module] = time.monotonic() + RETRY_AFTER
+        log.warning(
+            "no template for %s: %s; its jobs are started by exec for %.0f s, more slowly", module, why, RETRY_AFTER
+        )

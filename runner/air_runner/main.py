@@ -1,0 +1,98 @@
+"""The command line of the runner daemon."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import logging.handlers
+import os
+import re
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from air_executor import paths, processes, runners, settings, store, validation
+from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
+from air_executor.paths import Home
+from air_runner.daemon import Runner
+
+log = logging.getLogger("air_runner")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The flags; each overrides its option in config.toml."""
+    parser = argparse.ArgumentParser(
+        prog="air-executor runner start", description="Run the daemon that notices, claims and runs jobs."
+    )
+    parser.add_argument("--home", type=Path, help="the home to serve")
+    parser.add_argument("--name", help="the runner's name, unique in the home (default: the host's name and a number)")
+    parser.add_argument("--queues", help="the queues to serve, separated by commas (default: default)")
+    parser.add_argument("--slots", help="how many jobs run at once (default: 32)")
+    parser.add_argument("--launcher", help="fork or exec (default: fork; exec on macOS)")
+    parser.add_argument("--preload", action="append", help="a module to keep a template for; may be repeated")
+    parser.add_argument("--grace", help="seconds between TERM and KILL (default: 10)")
+    parser.add_argument("--linger", help="end after so many idle seconds without a submitter (default: never)")
+    parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a runner until it is told to stop.
+
+    Returns:
+        0 after an orderly end, the error's exit code otherwise.
+    """
+    options = parse(arguments)
+    try:
+        home = Home(paths.find_home(options.home))
+        store.ensure_home(home)
+        _log_to(home, detached=options.detached)
+        flags = {name: getattr(options, name) for name in ("queues", "slots", "launcher", "preload", "grace", "linger")}
+        chosen = settings.override(settings.load(home).runner, flags)
+        runner_id = _choose_id(home, options.name)
+    except AirExecutorError as error:
+        sys.stderr.write(f"air-executor: {error}\n")
+        return error.exit_code
+    try:
+        return Runner(home, chosen, runner_id, embedded=options.embedded).run()
+    except Exception:
+        log.exception("the runner failed")
+        return 1
+
+
+def _choose_id(home: Home, name: str | None) -> str:
+    """A name that no living runner has.
+
+    Raises:
+        InvalidNameError: not a name.
+        RunnerError: it is taken.
+    """
+    if name is None:
+        host = re.sub(r"[^A-Za-z0-9-]+", "-", processes.host().split(".")[0]).strip("-") or "host"
+        return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+    validation.check_name("the runner's name", name, 100)
+    try:
+        info = runners.read(home, name)
+    except (NotFoundError, CorruptFileError):
+        return name
+    if runners.is_alive(info):
+        raise RunnerError(f"a runner named {name} is running already (pid {info.process.pid} on {info.process.host})")
+    return name
+
+
+def _log_to(home: Home, *, detached: bool) -> None:
+    """To logs/runner.log, and to the terminal in the foreground. Detached, standard error is the log file already."""
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handlers: list[logging.Handler] = [logging.handlers.WatchedFileHandler(home.runner_log)]
+    if not detached:
+        handlers.append(logging.StreamHandler())
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("watchdog").setLevel(logging.WARNING)

@@ -1,0 +1,103 @@
+"""Jobs whose runner or ephemeral runner died: which go on, which are brought to rest, which are left alone.
+
+A claim whose holder is dead is taken over by rename, as a waiting marker is claimed. A job whose lock is held may still
+be alive and is never given to another.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from air_executor import _files, model, processes, repair, runners, spool, store
+from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.paths import Home
+
+
+class Fate(enum.Enum):
+    """What becomes of a claimed job that nobody watches."""
+
+    ADOPT = "adopt"
+    RESOLVE = "resolve"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A job whose ephemeral runner lives on this host, to be watched from now on."""
+
+    job: model.Job
+    process: model.Process
+
+
+def decide(*, alive: bool | None, locked: bool) -> Fate:
+    """Pure.
+
+    Args:
+        alive: whether the ephemeral runner that the job names lives; None if it is not named or on another host.
+        locked: whether somebody holds the job's lock.
+    """
+    if alive:
+        return Fate.ADOPT
+    return Fate.LEAVE if locked else Fate.RESOLVE
+
+
+def recover(home: Home, runner_id: str, watched: Collection[str]) -> Iterator[Adopted | str]:
+    """Go through the claims of dead runners and those of ours that we do not watch.
+
+    Yields:
+        Jobs to watch from now on, and the names of jobs that were brought to rest.
+    """
+    for holder, name in list(repair.abandoned_claims(home)):
+        spool.take_over(home, name, holder, runner_id)
+    for holder in spool.holders(home):
+        if holder != runner_id and not spool.claimed(home, holder):
+            _forget(home, holder)
+    for name in spool.claimed(home, runner_id):
+        if name not in watched:
+            yield from _recover_one(home, runner_id, name)
+
+
+def _recover_one(home: Home, runner_id: str, name: str) -> Iterator[Adopted | str]:
+    job, process = None, None
+    try:
+        job = store.read(home, name)
+        process = job.runner if not job.state.terminal else None
+    except (NotFoundError, CorruptFileError, ValueError):
+        process = None
+    alive = processes.is_alive(process) if process is not None else None
+    fate = decide(alive=alive, locked=_files.is_locked(home.job(name).lock))
+    if fate is Fate.ADOPT and job is not None and process is not None:
+        yield Adopted(job, process)
+    elif fate is Fate.RESOLVE:
+        repair.resolve(home, name, describe_loss(home, process), by=f"runner {runner_id}", holder=runner_id)
+        yield name
+
+
+def describe_loss(home: Home, process: model.Process | None) -> str:
+    """What is known of the end of an ephemeral runner that nobody saw die."""
+    if process is None:
+        return "its runner died before it started"
+    text = f"its ephemeral runner (pid {process.pid} on {process.host}) is gone"
+    if process.host == processes.host() and process.boot_id != processes.boot_id():
+        return f"{text}: the host was restarted"
+    try:
+        info = runners.read(home, process.runner or "-")
+        return f"{text}; its runner {info.id} was last seen at {info.heartbeat_at}"
+    except (NotFoundError, CorruptFileError, ValueError):
+        return text
+
+
+def _forget(home: Home, holder: str) -> None:
+    """Remove what is left of a dead runner that has no claims any more."""
+    try:
+        if runners.is_alive(runners.read(home, holder)):
+            return
+    except NotFoundError:
+        if not repair.is_old_holder(home, holder):
+            return
+    except CorruptFileError:
+        return
+    spool.remove_holder(home, holder)
+    home.runner(holder).unlink(missing_ok=True)

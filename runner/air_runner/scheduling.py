@@ -1,0 +1,89 @@
+"""Which job starts now, which task starts now. Plain data, no I/O."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from air_executor import model, spool
+
+
+class Backlog:
+    """The waiting jobs that this runner knows of: highest priority first, then oldest, whatever the queue.
+
+    A marker that is gone when it is claimed was somebody else's; so it does no harm to know one too many.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[spool.Marker] = []
+        self._known: set[spool.Marker] = set()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, marker: spool.Marker) -> None:
+        """Note a waiting job."""
+        if marker not in self._known:
+            self._known.add(marker)
+            heapq.heappush(self._heap, marker)
+
+    def replace(self, markers: Iterable[spool.Marker]) -> None:
+        """Know exactly these."""
+        self._heap = list(dict.fromkeys(markers))
+        self._known = set(self._heap)
+        heapq.heapify(self._heap)
+
+    def pop(self) -> spool.Marker | None:
+        """The job to start next; None if there is none."""
+        if not self._heap:
+            return None
+        marker = heapq.heappop(self._heap)
+        self._known.discard(marker)
+        return marker
+
+
+@dataclass
+class TaskGraph:
+    """The order of the tasks of a job: a task is ready when all it depends on are completed."""
+
+    ready: deque[str] = field(default_factory=deque)
+    missing: dict[str, int] = field(default_factory=dict)
+    """How many dependencies of a task are not completed yet."""
+    dependents: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tasks: Sequence[model.Task]) -> TaskGraph:
+        """The graph of tasks, some of which may be over already."""
+        graph = cls()
+        done = {task.id for task in tasks if task.status is model.TaskStatus.COMPLETED}
+        for task in tasks:
+            if task.status is not model.TaskStatus.PENDING:
+                continue
+            needed = {dependency for dependency in task.dependencies if dependency not in done}
+            graph.missing[task.id] = len(needed)
+            for dependency in needed:
+                graph.dependents.setdefault(dependency, []).append(task.id)
+            if not needed:
+                graph.ready.append(task.id)
+        return graph
+
+    def completed(self, task_id: str) -> None:
+        """A task went well: those that waited for it alone become ready."""
+        for dependent in self.dependents.pop(task_id, ()):
+            if dependent in self.missing:
+                self.missing[dependent] -= 1
+                if self.missing[dependent] == 0:
+                    self.ready.append(dependent)
+
+    def failed(self, task_id: str) -> list[str]:
+        """A task did not go well: all that depend on it, directly or not, can never run. Returns them."""
+        skipped: dict[str, None] = {}
+        pending = deque(self.dependents.pop(task_id, ()))
+        while pending:
+            name = pending.popleft()
+            if self.missing.pop(name, None) is not None:
+                skipped[name] = None
+                pending.extend(self.dependents.pop(name, ()))
+        return list(skipped)

@@ -1,0 +1,70 @@
+"""Signals as bytes on a descriptor, so that a loop waits for signals and for everything else in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterable
+
+_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+class SignalPipe:
+    """Collects signals; `fileno` is readable while some wait to be read."""
+
+    def __init__(self, numbers: Iterable[signal.Signals]) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, _note)
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._reader.fileno()
+
+    def wake(self) -> None:
+        """Make `fileno` readable; may be called from any thread."""
+        with contextlib.suppress(BlockingIOError):  # full: it is readable already
+            self._writer.send(b"\0")
+
+    def read(self) -> set[int]:
+        """The signals that arrived; empty after a mere `wake`."""
+        seen: set[int] = set()
+        with contextlib.suppress(BlockingIOError):
+            while data := self._reader.recv(4096):
+                seen.update(data)
+        return seen - {0}
+
+    def close(self) -> None:
+        """Give signals back to their defaults."""
+        reset()
+        self._reader.close()
+        self._writer.close()
+
+
+def reset() -> None:
+    """As in a fresh process: no handler, no wake-up descriptor, nothing blocked. For forked children."""
+    signal.set_wakeup_fd(-1)
+    for number in _WATCHED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def reap() -> dict[int, int]:
+    """The children that ended, with their wait status; also those adopted from descendants that died."""
+    ended: dict[int, int] = {}
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended[pid] = status
+    return ended
+
+
+def _note(_number: int, _frame: object) -> None:
+    """Something must be installed for the wake-up descriptor to be written."""

@@ -1,0 +1,148 @@
+"""One task process: how it starts, is stopped, what its end means. Its output goes to a file, never to a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from air_executor import model, processes
+from air_executor.paths import Home
+
+COMMAND_NOT_FOUND = 127
+COMMAND_NOT_EXECUTABLE = 126
+MAX_REASON = 2000
+"""Characters of the reason that a task may leave."""
+
+
+class StartError(Exception):
+    """The command could not be started; `exit_code` is what a shell would say."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task process ended: an exit code or a signal."""
+
+    code: int | None
+    signal: int | None
+
+    @property
+    def good(self) -> bool:
+        return self.code == 0
+
+    def describe(self) -> str:
+        """`exit code 3` or `killed by SIGKILL (9)`."""
+        if self.signal is not None:
+            return f"killed by {processes.describe_signal(self.signal)}"
+        return f"exit code {self.code}"
+
+    def as_exit(self, reason: str | None = None) -> model.Exit:
+        """The outcome of a job that ended so."""
+        if self.good:
+            return model.Exit(model.ExitKind.SUCCESS, reason or "completed", code=0)
+        kind = model.ExitKind.SIGNAL if self.signal is not None else model.ExitKind.EXIT_CODE
+        return model.Exit(kind, reason or self.describe(), self.code, self.signal)
+
+
+def from_wait_status(status: int) -> Ended:
+    """What waitpid said."""
+    code = os.waitstatus_to_exitcode(status)
+    return Ended(None, -code) if code < 0 else Ended(code, None)
+
+
+def task_environment(home: Home, task: model.Task) -> dict[str, str]:
+    """What a task finds in its environment beside what the runner has."""
+    return {
+        "AIR_EXECUTOR_HOME": str(home.root),
+        "AIR_EXECUTOR_JOB": task.job_name,
+        "AIR_EXECUTOR_TASK": task.id,
+        "AIR_EXECUTOR_REASON_FILE": str(home.job(task.job_name).reason(task.id)),
+        **task.env,
+    }
+
+
+def take_reason(path: Path) -> str | None:
+    """The sentence that the task left, and remove it."""
+    try:
+        text = path.read_bytes()[: 4 * MAX_REASON].decode("utf-8", "replace")
+    except OSError:
+        return None
+    path.unlink(missing_ok=True)
+    return " ".join(text.split())[:MAX_REASON] or None
+
+
+class TaskProcess:
+    """A running task, in a session of its own.
+
+    Raises:
+        StartError: the command cannot be started.
+    """
+
+    def __init__(self, home: Home, task: model.Task) -> None:
+        self.task = task
+        self.stop_why: str | None = None
+        """Why it is being stopped: not by itself."""
+        self.kill_at: float | None = None
+        environment = {**os.environ, **task_environment(home, task)}
+        with home.job(task.job_name).log(task.id).open("ab") as log:
+            try:
+                self._popen = subprocess.Popen(  # noqa: S603
+                    task.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=task.cwd,
+                    env=environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise _explain(task, error) from None
+        self.deadline = None if task.timeout is None else time.monotonic() + task.timeout
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def stop(self, why: str, grace: float) -> None:
+        """TERM to its process group now, KILL to the whole tree after `grace` seconds."""
+        if self.stop_why is None:
+            self.stop_why = why
+            self.kill_at = time.monotonic() + grace
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGTERM)
+
+    def enforce(self, now: float, grace: float) -> None:
+        """Do what is due: stop at the deadline, kill after the grace."""
+        if self.deadline is not None and now >= self.deadline:
+            self.stop(f"ran longer than its timeout of {self.task.timeout:g} s", grace)
+        if self.kill_at is not None and now >= self.kill_at:
+            processes.kill_tree(self.pid)
+            self.kill_at = None
+
+    def next_moment(self) -> float | None:
+        """When `enforce` has something to do."""
+        moments = [moment for moment in (self.kill_at, self.deadline if self.stop_why is None else None) if moment]
+        return min(moments, default=None)
+
+    def ended(self, status: int) -> Ended:
+        """Note the wait status that the reaper got."""
+        self._popen.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
+        return from_wait_status(status)
+
+
+def _explain(task: model.Task, error: OSError) -> StartError:
+    if task.cwd is not None and not Path(task.cwd).is_dir():
+        return StartError(f"its working directory {task.cwd} is not a directory on {processes.host()}", 1)
+    if isinstance(error, FileNotFoundError):
+        return StartError(f"command not found: {task.command}", COMMAND_NOT_FOUND)
+    if isinstance(error, PermissionError):
+        return StartError(f"not executable: {task.command}", COMMAND_NOT_EXECUTABLE)
+    return StartError(f"cannot start {task.command}: {error.strerror}", COMMAND_NOT_EXECUTABLE)
