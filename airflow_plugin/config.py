@@ -1,0 +1,132 @@
+"""The section `[air_executor]` of Airflow's configuration: read, checked, turned into options."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from air_executor import validation
+from air_executor.errors import InvalidNameError, SettingsError
+from air_executor.paths import HOME_NAME, HOME_VARIABLE, airflow_home
+
+SECTION = "air_executor"
+KNOWN = ("base_path", "start_runner", "queues", "slots", "python")
+_TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
+"""As Airflow reads booleans."""
+
+
+class Source(Protocol):
+    """What is needed of an executor's configuration, which knows the executor's team."""
+
+    def get(self, *args: Any, **kwargs: Any) -> str | None:
+        """The value of an option."""
+
+    def getsection(self, section: str) -> Mapping[str, Any] | None:
+        """All options of a section that are set."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of an executor."""
+
+    base_path: Path
+    """The home."""
+    default_queue: str
+    """Where jobs go that name no queue."""
+    queues: tuple[str, ...]
+    """What the embedded runner serves."""
+    start_runner: bool = True
+    slots: int | None = None
+    """None: as many as Airflow's parallelism."""
+    python: str = sys.executable
+
+
+def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
+    """The options as configured for an executor.
+
+    Raises:
+        SettingsError: an option is unknown or malformed; the message names it.
+    """
+    _refuse_unknown(source, environ)
+    default_queue = source.get("operators", "default_queue", fallback=None) or "default"
+    return Options(
+        base_path=_base_path(_get(source, "base_path"), environ),
+        default_queue=default_queue,
+        queues=_queues(_get(source, "queues")) or (_check_queue("[operators] default_queue", default_queue),),
+        start_runner=_boolean("start_runner", _get(source, "start_runner")),
+        slots=_slots(_get(source, "slots")),
+        python=_python(_get(source, "python")),
+    )
+
+
+def _get(source: Source, name: str) -> str | None:
+    value = source.get(SECTION, name, fallback=None)
+    return value.strip() or None if isinstance(value, str) else value
+
+
+def _refuse_unknown(source: Source, environ: Mapping[str, str]) -> None:
+    prefix = f"AIRFLOW__{SECTION.upper()}__"
+    given = {str(name).lower(): f"[{SECTION}] {name}" for name in source.getsection(SECTION) or {}}
+    given |= {name.removeprefix(prefix).lower(): f"${name}" for name in environ if name.startswith(prefix)}
+    for name, where in given.items():
+        if name.removesuffix("_cmd").removesuffix("_secret") not in KNOWN:
+            close = difflib.get_close_matches(name, KNOWN, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(KNOWN)}"
+            raise SettingsError(f"unknown option {where}; {hint}")
+
+
+def _base_path(value: str | None, environ: Mapping[str, str]) -> Path:
+    where = f"[{SECTION}] base_path"
+    if value is None and environ.get(HOME_VARIABLE):
+        value, where = environ[HOME_VARIABLE], f"${HOME_VARIABLE}"
+    if value is None:
+        return airflow_home(environ) / HOME_NAME
+    path = Path(os.path.expandvars(value)).expanduser()
+    if not path.is_absolute():
+        raise SettingsError(f"{where} must be an absolute path, not {value!r}: Airflow's processes may run anywhere")
+    return path
+
+
+def _queues(value: str | None) -> tuple[str, ...]:
+    names = [part.strip() for part in (value or "").split(",") if part.strip()]
+    return tuple(dict.fromkeys(_check_queue(f"[{SECTION}] queues", name) for name in names))
+
+
+def _check_queue(where: str, name: str) -> str:
+    try:
+        return validation.check_name("the queue", name, validation.MAX_QUEUE_BYTES)
+    except InvalidNameError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def _boolean(name: str, value: str | None) -> bool:
+    word = str(value if value is not None else True).lower()
+    if word not in _TRUE + _FALSE:
+        raise SettingsError(f"[{SECTION}] {name} must be True or False, not {value!r}")
+    return word in _TRUE
+
+
+def _slots(value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        slots = int(value)
+    except ValueError:
+        slots = 0
+    if slots < 1:
+        raise SettingsError(f"[{SECTION}] slots must be a whole number of at least 1, not {value!r}")
+    return slots
+
+
+def _python(value: str | None) -> str:
+    if value is None:
+        return sys.executable
+    path = Path(os.path.expandvars(value)).expanduser()
+    if not path.is_absolute() or not os.access(path, os.X_OK):
+        raise SettingsError(f"[{SECTION}] python must be the absolute path of a Python, not {value!r}")
+    return str(path)

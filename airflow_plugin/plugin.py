@@ -1,0 +1,11 @@
+"""What Airflow's plugin manager loads. Declared once, as the entry point `airflow.plugins`; not in the provider info."""
+
+from __future__ import annotations
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+class AirExecutorPlugin(AirflowPlugin):
+    """Air-Executor's part of Airflow's plugins."""
+
+    name = "air_executor"

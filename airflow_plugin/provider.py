@@ -1,0 +1,72 @@
+"""What Airflow's provider manager reads. It does so in every Airflow process, so nothing is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_VERSION_ADDED = "0.1.0"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The entry point `apache_airflow_provider`."""
+    return {
+        "package-name": "air-executor",
+        "name": "Air-Executor",
+        "description": "Runs Airflow's tasks as jobs in directories: no broker, no extra database, no cluster.",
+        "versions": [_VERSION_ADDED],
+        "executors": ["airflow_plugin.AirExecutor"],
+        "config": {
+            "air_executor": {
+                "description": "Options of ``airflow_plugin.AirExecutor``.",
+                "options": _OPTIONS,
+            }
+        },
+    }
+
+
+def _option(kind: str, description: str, *, default: str | None, example: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": _VERSION_ADDED,
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
+
+
+_OPTIONS: dict[str, Any] = {
+    "base_path": _option(
+        "string",
+        "The home: the directory that holds all jobs. An absolute path; it belongs to one user and is created if it "
+        "is missing. Without it, ``$AIR_EXECUTOR_HOME`` counts, and then ``$AIRFLOW_HOME/.air-executor``.",
+        default=None,
+        example="/var/lib/airflow/.air-executor",
+    ),
+    "start_runner": _option(
+        "boolean",
+        "Whether the scheduler starts a runner on its host and keeps one running there. Set it to False if you start "
+        "runners yourself with ``air-executor runner start``.",
+        default="True",
+        example="False",
+    ),
+    "queues": _option(
+        "string",
+        "The queues, separated by commas, that the runner serves which the scheduler starts. Without it, the queue "
+        "``[operators] default_queue``.",
+        default=None,
+        example="default,reports",
+    ),
+    "slots": _option(
+        "integer",
+        "How many jobs the runner runs at once which the scheduler starts. Without it, ``[core] parallelism``.",
+        default=None,
+        example="16",
+    ),
+    "python": _option(
+        "string",
+        "The Python that runs tasks, an absolute path; Airflow and Air-Executor must be installed there. Without it, "
+        "the Python of the scheduler.",
+        default=None,
+        example="/opt/airflow/bin/python",
+    ),
+}
