@@ -1,0 +1,143 @@
+"""How Airflow is set up: airflow.cfg, secrets, environment, database.
+
+Everything is in airflow.cfg and not in variables, so that `AIRFLOW_HOME=.airflow airflow ...` in any shell means the
+same installation, and the secrets are not in the environment of every task.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import importlib.metadata
+import io
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+from air_executor import _files
+from dev.checkout import Checkout, Ports
+from dev.errors import DevError
+
+USER = "admin"
+EXECUTOR = "airflow_plugin.AirExecutor"
+
+Settings = dict[str, dict[str, str]]
+
+
+def prepare(checkout: Checkout, ports: Ports) -> dict[str, str]:
+    """Write the configuration and bring the database up to date; returns the environment of all components."""
+    settings = _settings(checkout, ports, _secrets(checkout.secrets))
+    _files.replace(checkout.config, _render(settings).encode())
+    password(checkout)
+    environment = _environment(checkout, settings)
+    _migrate(checkout, environment)
+    return environment
+
+
+def password(checkout: Checkout) -> str:
+    """The user's password, made up once."""
+    try:
+        return str(_files.read_object(checkout.passwords)[USER])
+    except (FileNotFoundError, KeyError):
+        made = secrets.token_urlsafe(12)
+        _files.replace(checkout.passwords, json.dumps({USER: made}).encode())
+        return made
+
+
+def _secrets(path: Path) -> dict[str, str]:
+    """The same for all components and for every start, so that tokens and sessions stay valid."""
+    try:
+        return _files.read_object(path)
+    except FileNotFoundError:
+        made = {name: secrets.token_urlsafe(32) for name in ("jwt_secret", "secret_key")}
+        made["fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        _files.replace_object(path, made)
+        return made
+
+
+def _settings(checkout: Checkout, ports: Ports, keys: dict[str, str]) -> Settings:
+    return {
+        "core": {
+            "executor": os.environ.get("AIR_EXECUTOR_DEV_EXECUTOR", EXECUTOR),
+            "dags_folder": str(checkout.dags),
+            "load_examples": "False",
+            "fernet_key": keys["fernet_key"],
+            "execution_api_server_url": f"http://127.0.0.1:{ports.web}/execution/",
+            "simple_auth_manager_users": f"{USER}:admin",
+            "simple_auth_manager_passwords_file": str(checkout.passwords),
+        },
+        "database": {"sql_alchemy_conn": f"sqlite:///{checkout.database}"},
+        "api": {
+            # Not a name: it may stand for two addresses, and only one of them is listened on.
+            "host": "127.0.0.1",
+            "port": str(ports.web),
+            "base_url": ports.url,
+            "secret_key": keys["secret_key"],
+        },
+        "api_auth": {"jwt_secret": keys["jwt_secret"]},
+        "logging": {
+            "base_log_folder": str(checkout.logs),
+            "worker_log_server_port": str(ports.worker_logs),
+            "trigger_log_server_port": str(ports.triggerer_logs),
+        },
+        # Whoever develops wants to see an edited DAG soon; the default is minutes.
+        "dag_processor": {"refresh_interval": "10", "min_file_process_interval": "10"},
+        "air_executor": {"base_path": str(checkout.home)},
+    }
+
+
+def _render(settings: Settings) -> str:
+    parser = configparser.RawConfigParser()
+    for section, options in settings.items():
+        parser[section] = {name: value.replace("%", "%%") for name, value in options.items()}
+    text = io.StringIO()
+    text.write(
+        "# Written by start-dev.sh at every start. To change an option, set AIRFLOW__SECTION__OPTION instead.\n\n"
+    )
+    parser.write(text)
+    return text.getvalue()
+
+
+def _environment(checkout: Checkout, settings: Settings) -> dict[str, str]:
+    """This process's environment, without what would override the options that hold a checkout together."""
+    environment = dict(os.environ)
+    for section, options in settings.items():
+        for option in options:
+            for suffix in ("", "_CMD", "_SECRET"):
+                environment.pop(f"AIRFLOW__{section.upper()}__{option.upper()}{suffix}", None)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    programs = str(Path(sys.executable).parent)
+    return {
+        **environment,
+        "AIRFLOW_HOME": str(checkout.airflow_home),
+        "AIRFLOW_CONFIG": str(checkout.config),
+        "AIR_EXECUTOR_HOME": str(checkout.home),
+        "PATH": os.pathsep.join([programs, environment.get("PATH", os.defpath)]),
+        "PYTHONUNBUFFERED": "1",
+        # The components talk to each other here, never through a proxy.
+        **{name: _with_localhost(environment.get(name, "")) for name in ("no_proxy", "NO_PROXY")},
+    }
+
+
+def _with_localhost(hosts: str) -> str:
+    return ",".join(dict.fromkeys([*filter(None, hosts.split(",")), "127.0.0.1", "localhost"]))
+
+
+def _migrate(checkout: Checkout, environment: dict[str, str]) -> None:
+    """Skipped if this version of Airflow has done it, as it takes seconds to find out that there is nothing to do."""
+    version = importlib.metadata.version("apache-airflow-core")
+    last = checkout.migrated.read_text().strip() if checkout.migrated.exists() else ""
+    if last == version and checkout.database.exists():
+        return
+    log = checkout.log("migrate")
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        code = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        ).returncode
+    if code != 0:
+        raise DevError(f"airflow db migrate failed (exit code {code}): see {log}")
+    _files.replace(checkout.migrated, version.encode())
