@@ -77,11 +77,16 @@ def replace_object(path: Path, value: dict[str, Any], *, durable: bool = False) 
 def append_line(path: Path, value: dict[str, Any]) -> None:
     """Append one JSON line. One write call, so that lines of several writers do not mix."""
     line = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogateescape")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+    fd = open_to_append(path)
     try:
         _write_all(fd, line)
     finally:
         os.close(fd)
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor at the end of a private file, created if it is missing."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
 
 
 def create_marker(path: Path) -> bool:

@@ -6,6 +6,7 @@ The runner itself is another package, started by its module name alone.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from air_executor import _files, model, processes, spool, validation
-from air_executor.errors import CorruptFileError, NotFoundError, RunnerError
+from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
 from air_executor.paths import Home
 
 HEARTBEATS_MISSED = 5
@@ -86,7 +87,7 @@ def all_runners(home: Home) -> list[RunnerInfo]:
     """Every runner that has a readable file, alive or not."""
     found = []
     for path in sorted(home.runners.glob("*.json")):
-        with contextlib.suppress(CorruptFileError, NotFoundError):
+        with contextlib.suppress(AirExecutorError):
             found.append(read(home, path.stem))
     return found
 
@@ -160,7 +161,7 @@ def start_detached(home: Home, options: StartOptions) -> RunnerInfo:
     """
     log = home.runner_log
     offset = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as output:
+    with os.fdopen(_files.open_to_append(log), "ab") as output:
         child = subprocess.Popen(  # noqa: S603
             [*options.argv(home), "--detached"],
             stdin=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from air_executor import held, model, processes, repair
+from air_executor import _files, held, model, processes, repair
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState, TaskStatus
 from air_executor.paths import Home
@@ -178,7 +178,7 @@ def _call_main(job: held.HeldJob, task: model.Task, module: str) -> int:
 
 
 def _redirect_output(path: Path) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = _files.open_to_append(path)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)

@@ -12,7 +12,7 @@ import time
 import uuid
 from pathlib import Path
 
-from air_executor import paths, processes, runners, settings, store, validation
+from air_executor import _files, paths, processes, runners, settings, store, validation
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
 from air_executor.paths import Home
 from air_runner.daemon import Runner
@@ -88,6 +88,7 @@ def _log_to(home: Home, *, detached: bool) -> None:
         "%(asctime)s.%(msecs)03dZ %(levelname)s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
     formatter.converter = time.gmtime
+    os.close(_files.open_to_append(home.runner_log))  # private from its first byte
     handlers: list[logging.Handler] = [logging.handlers.WatchedFileHandler(home.runner_log)]
     if not detached:
         handlers.append(logging.StreamHandler())

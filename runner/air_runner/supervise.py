@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from air_executor import model, processes
+from air_executor import _files, model, processes
 from air_executor.paths import Home
 
 COMMAND_NOT_FOUND = 127
@@ -92,7 +92,7 @@ class TaskProcess:
         """Why it is being stopped: not by itself."""
         self.kill_at: float | None = None
         environment = {**os.environ, **task_environment(home, task)}
-        with home.job(task.job_name).log(task.id).open("ab") as log:
+        with os.fdopen(_files.open_to_append(home.job(task.job_name).log(task.id)), "ab") as log:
             try:
                 self._popen = subprocess.Popen(  # noqa: S603
                     task.argv,
