@@ -146,6 +146,9 @@ class Home:
     def components(self) -> Path:
         return self.root / "components"
 
+    def component(self, name: str) -> Path:
+        return self.components / f"{name}.json"
+
     @property
     def pipelines(self) -> Path:
         return self.root / "pipelines"

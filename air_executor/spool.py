@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from air_executor.paths import Home
 _MAX_PRIORITY = 2**31 - 1
 _PRIORITY_DIGITS = 8
 _TIME_DIGITS = 14
-_ORDER_LENGTH = _PRIORITY_DIGITS + _TIME_DIGITS
+_ORDER = re.compile(rf"[0-9a-f]{{{_PRIORITY_DIGITS + _TIME_DIGITS}}}\Z")
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +37,11 @@ class Marker:
     def path(self, home: Home) -> Path:
         return home.queue(self.queue) / self.file_name
 
+    @property
+    def queued_at(self) -> float:
+        """Since when the job waits, in seconds since the epoch."""
+        return int(self.order[_PRIORITY_DIGITS:], 16) / 1_000_000
+
 
 def marker_of(job: model.Job) -> Marker:
     """The marker that a waiting job has; it follows from the job alone, so that it can be rebuilt."""
@@ -48,7 +54,7 @@ def marker_of(job: model.Job) -> Marker:
 def parse_marker(queue: str, file_name: str) -> Marker | None:
     """The marker with that file name; None if it is none of ours."""
     order, separator, job = file_name.partition("-")
-    if len(order) != _ORDER_LENGTH or not separator or not job:
+    if not _ORDER.match(order) or not separator or not job:
         return None
     return Marker(order, job, queue)
 

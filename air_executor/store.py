@@ -272,6 +272,25 @@ def names(home: Home) -> Iterator[str]:
                 yield entry.name
 
 
+def newest_names(home: Home) -> list[str]:
+    """The names of all jobs, the most recently changed first.
+
+    The time is that of the directory, which changes whenever state.json or tasks.json is replaced: the order costs one
+    look at each directory and opens no file.
+    """
+    found: list[tuple[float, str]] = []
+    try:
+        entries = os.scandir(home.jobs)
+    except FileNotFoundError:
+        return []
+    with entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((entry.stat(follow_symlinks=False).st_mtime, entry.name))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
 def _read_or_explain(paths: JobPaths, path: Path, name: str) -> dict[str, Any]:
     try:
         return _files.read_object(path)

@@ -1,0 +1,84 @@
+"""The command line's own language: the parser, and what options may look like.
+
+Only argparse is imported here, so that `--help` costs nothing; a test compares the words below with the model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from air_executor.cli import output
+
+STATES = ("waiting", "working", "completed", "failed", "cancelled")
+TRIGGERS = ("executor", "operator", "api", "cli", "pipeline")
+LAUNCHERS = ("fork", "exec")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+Commands = Any
+"""What `add_subparsers` returns; argparse has no public name for it."""
+Run = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations and says errors as every other part of the program does."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs["allow_abbrev"] = False
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        output.note(f"{message}; see {self.prog} --help")
+        sys.exit(2)
+
+
+def add_command(
+    commands: Commands, name: str, run: Run, *, help: str | None, examples: Sequence[str] = (), text: str = ""
+) -> argparse.ArgumentParser:
+    """Add a command with the options that all have. A command without help is not shown."""
+    shown = {"help": help} if help else {}
+    body = text or (f"{help[0].upper()}{help[1:]}." if help else "")
+    epilog = "examples:\n" + "\n".join(f"  {line}" for line in examples) if examples else None
+    parser: argparse.ArgumentParser = commands.add_parser(name, description=body, epilog=epilog, **shown)
+    parser.set_defaults(run=run)
+    # Also after the command; SUPPRESS, because a default would overwrite what was given before it.
+    parser.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the home (see air-executor --help)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def seconds(text: str) -> float:
+    """A span of time: `90`, `90s`, `15m`, `1h`, `7d`, `2w`."""
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
+    try:
+        value = float(number) * unit
+        if not 0 <= value < math.inf:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a span of time; give seconds, or 15m, 1h, 7d") from None
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        value = int(text)
+        if value < 1:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1") from None
+    return value
+
+
+def pair(text: str) -> tuple[str, str]:
+    """`name=value`."""
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        # What was given may be a secret without its name: it is not repeated.
+        raise argparse.ArgumentTypeError("give it as NAME=VALUE")
+    return name, value

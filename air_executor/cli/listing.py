@@ -1,0 +1,122 @@
+"""`list`: the jobs, newest first.
+
+`--json` prints a list of the jobs as state.json has them.
+
+The newest are found by the times of their directories, which change with every change of a job's state: a list of 50
+reads about 50 jobs, however many there are. Without a limit, or when few match, all are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from air_executor.cli import arguments, lookup, output
+
+if TYPE_CHECKING:
+    from air_executor import model
+    from air_executor.paths import Home
+
+DEFAULT_LIMIT = 50
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.add_command(
+        commands,
+        "list",
+        run,
+        help="show the jobs, newest first",
+        examples=(
+            "air-executor list",
+            "air-executor list --state failed --since 1h",
+            "air-executor list --label dag_id=hello --all",
+            "air-executor list --state waiting --json",
+        ),
+    )
+    parser.add_argument(
+        "--state", action="append", choices=arguments.STATES, metavar="STATE", help="may be repeated: %(choices)s"
+    )
+    parser.add_argument("--queue", help="only this queue")
+    parser.add_argument(
+        "--label", type=arguments.pair, action="append", default=[], metavar="K=V", help="may be repeated: all must fit"
+    )
+    parser.add_argument("--trigger", choices=arguments.TRIGGERS, metavar="T", help="who submitted: %(choices)s")
+    parser.add_argument("--since", type=arguments.seconds, metavar="TIME", help="created within this time")
+    parser.add_argument(
+        "--limit", type=arguments.whole, default=DEFAULT_LIMIT, metavar="N", help="at most so many (default: 50)"
+    )
+    parser.add_argument("--all", action="store_true", help="no limit")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the jobs that fit."""
+    from air_executor import model, store
+
+    home = lookup.open_home(args)
+    wanted = (job for job in _read(home, store.newest_names(home)) if _fits(job, args))
+    limit = None if args.all else args.limit
+    found = list(itertools.islice(wanted, limit + 1 if limit else None))
+    shown = sorted(found[:limit], key=lambda job: job.created_at, reverse=True)
+    if args.json:
+        output.say_json([model.to_dict(job) for job in shown])
+        return 0
+    output.table(("NAME", "STATE", "QUEUE", "CREATED", "TOOK", "EXIT"), [_row(job) for job in shown], flexible=_CUT)
+    if len(found) > len(shown):
+        output.note(f"there are more; --all shows them all, --limit N the newest (now {limit})")
+    return 0
+
+
+_CUT = ("NAME", "QUEUE", "EXIT")
+
+
+def _read(home: Home, names: list[str]) -> Iterator[model.Job]:
+    from air_executor import store
+    from air_executor.errors import AirExecutorError
+
+    for name in names:
+        try:
+            yield store.read_or_damaged(home, name)
+        except AirExecutorError:
+            continue  # removed meanwhile, or no job at all
+
+
+def _fits(job: model.Job, args: argparse.Namespace) -> bool:
+    if args.since is not None and _age(job.created_at) > args.since:
+        return False
+    if any(job.labels.get(key) != value for key, value in args.label):
+        return False
+    states = args.state or arguments.STATES
+    return job.state.value in states and args.queue in (None, job.queue) and args.trigger in (None, job.trigger)
+
+
+def _row(job: model.Job) -> tuple[Any, ...]:
+    age = output.duration(_age(job.created_at))
+    return (job.name, job.state.value, job.queue, f"{age} ago", output.duration(took(job)), _exit(job))
+
+
+def took(job: model.Job) -> float | None:
+    """Seconds from start to end, or until now; None if it has not started."""
+    if job.started_at is None:
+        return None
+    return _age(job.started_at) - (_age(job.finished_at) if job.finished_at else 0.0)
+
+
+def _age(moment: str) -> float:
+    from air_executor import model
+
+    try:
+        return max(0.0, time.time() - model.parse_time(moment).timestamp())
+    except ValueError:
+        return 0.0
+
+
+def _exit(job: model.Job) -> str:
+    """Why it ended, in one word and a number."""
+    if job.exit is None or job.state == "completed":
+        return ""
+    number = job.exit.code if job.exit.code is not None else job.exit.signal
+    return job.exit.kind.value + (f" {number}" if number is not None else "")

@@ -1,0 +1,203 @@
+"""`runner start | stop | drain | resume | list`.
+
+`--json` prints one object for a runner that was started, and a list of {"id", "state", "host", "pid", "queues",
+"slots", "working", "heartbeat_age", "version", "launcher", "embedded"} for `list`; the others print
+{"id", "action"}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from air_executor.cli import arguments, lookup, output
+from air_executor.errors import InvalidInputError, NotFoundError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from air_executor import runners
+    from air_executor.paths import Home
+
+_START_TEXT = """\
+Start a runner: it watches the queues and runs their jobs.
+
+In the foreground it writes its log to the terminal too. The first SIGTERM or
+Ctrl-C drains it: it claims nothing more and ends after its jobs; the second
+stops the jobs. With --detach it runs on its own, and this command returns
+when it is ready. What is not given is taken from the environment
+(AIR_EXECUTOR_RUNNER_SLOTS ...), then from config.toml."""
+
+_STOP_TEXT = """\
+Ask a runner to end: it claims nothing more, and ends after its jobs. With
+--now it stops its jobs and ends at once. Returns when it is gone."""
+
+_LAST_PAUSE = 0.3
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the commands."""
+    parser = commands.add_parser("runner", help="start, stop and look at runners", description="Runners.")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, dest="action")
+    _add_start(actions)
+    _add_stop(actions)
+    for name, text in (("drain", "let a runner claim nothing more"), ("resume", "let a drained runner claim again")):
+        each = arguments.add_command(actions, name, run_tell, help=text, examples=(f"air-executor runner {name} big",))
+        each.add_argument("id", metavar="ID", nargs="?", help="the runner, or the start of its id")
+    arguments.add_command(actions, "list", run_list, help="show the runners", examples=("air-executor runner list",))
+
+
+def _add_start(actions: arguments.Commands) -> None:
+    parser = arguments.add_command(
+        actions,
+        "start",
+        run_start,
+        help="start a runner",
+        text=_START_TEXT,
+        examples=(
+            "air-executor runner start",
+            "air-executor runner start --detach --name big --queues big,default --slots 4",
+        ),
+    )
+    parser.add_argument("--detach", action="store_true", help="let it run on its own, and return when it is ready")
+    parser.add_argument("--name", help="what it is called; made from the host's name if not given")
+    parser.add_argument("--queues", metavar="A,B", help="the queues it serves")
+    parser.add_argument("--slots", metavar="N", help="how many jobs run at once")
+    parser.add_argument(
+        "--preload", action="append", metavar="MODULE", help="keep a template with this module warm; may be repeated"
+    )
+    parser.add_argument(
+        "--launcher", choices=arguments.LAUNCHERS, metavar="L", help="how ephemeral runners begin: %(choices)s"
+    )
+    parser.add_argument("--linger", metavar="SECONDS", help="end after this time with nothing to do (default: never)")
+
+
+def _add_stop(actions: arguments.Commands) -> None:
+    parser = arguments.add_command(
+        actions,
+        "stop",
+        run_stop,
+        help="let a runner end after its jobs, or at once",
+        text=_STOP_TEXT,
+        examples=("air-executor runner stop", "air-executor runner stop big --now"),
+    )
+    parser.add_argument("id", metavar="ID", nargs="?", help="the runner (default: the only one)")
+    parser.add_argument("--all", action="store_true", help="every runner of the home")
+    parser.add_argument("--now", action="store_true", help="stop its jobs too")
+    parser.add_argument("--no-wait", action="store_true", help="return at once")
+    parser.add_argument("--timeout", type=arguments.seconds, metavar="TIME", help="wait no longer than this")
+
+
+def run_start(args: argparse.Namespace) -> int:
+    """Become the runner, or start one that is detached."""
+    from air_executor import runners, settings, store, validation
+
+    home = lookup.find_home(args)
+    store.ensure_home(home)
+    if args.name is not None:
+        validation.check_name("the runner", args.name)
+    flags = {name: getattr(args, name) for name in ("queues", "slots", "preload", "launcher", "linger")}
+    checked = settings.override(settings.load(home).runner, flags)  # an error here is clearer than one in a log
+    given = {name: getattr(checked, name) for name, value in flags.items() if value is not None}
+    options = runners.StartOptions(name=args.name, **given)
+    if not args.detach:
+        output.flush()
+        words = options.argv(home)
+        os.execv(words[0], words)  # noqa: S606
+    info = runners.start_detached(home, options)
+    if args.json:
+        output.say_json(_facts(info))
+    else:
+        output.say(f"the runner {info.id} serves {', '.join(info.queues)} with {output.count(info.slots, 'slot')}")
+    return 0
+
+
+def run_stop(args: argparse.Namespace) -> int:
+    """Ask for the end of runners, and wait for it."""
+    from air_executor import runners
+
+    home = lookup.open_home(args)
+    infos = runners.alive_runners(home) if args.all else [_find(home, args.id)]
+    for info in infos:
+        runners.tell(home, info.id, "kill" if args.now else "stop")
+    deadline = None if args.timeout is None else time.monotonic() + args.timeout
+    for info in infos:
+        if not args.no_wait:
+            _wait_gone(info, deadline)
+        _report(args, info.id, "is asked to stop" if args.no_wait else "has stopped")
+    return 0
+
+
+def _wait_gone(info: runners.RunnerInfo, deadline: float | None) -> None:
+    from air_executor import runners
+
+    pause = 0.02
+    while runners.is_alive(info):
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimeoutError(f"the runner {info.id} is not gone yet; it ends after its jobs (--now stops them)")
+        time.sleep(pause)
+        pause = min(_LAST_PAUSE, pause * 1.3)
+
+
+def run_tell(args: argparse.Namespace) -> int:
+    """Drain or resume."""
+    from air_executor import runners
+
+    home = lookup.open_home(args)
+    info = _find(home, args.id)
+    runners.tell(home, info.id, args.action)
+    _report(args, info.id, f"is asked to {args.action}")
+    return 0
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Every runner that has a file."""
+    from air_executor import runners
+
+    home = lookup.open_home(args)
+    found = [_facts(info) for info in runners.all_runners(home)]
+    if args.json:
+        output.say_json(found)
+        return 0
+    rows = [
+        (
+            each["id"],
+            each["state"],
+            f"{each['host']}:{each['pid']}",
+            ",".join(each["queues"]),
+            f"{each['working']}/{each['slots']}",
+            f"{output.duration(each['heartbeat_age'])} ago",
+        )
+        for each in found
+    ]
+    headers = ("RUNNER", "STATE", "PROCESS", "QUEUES", "WORKING", "HEARTBEAT")
+    output.table(headers, rows, flexible=("RUNNER", "PROCESS", "QUEUES"))
+    return 0
+
+
+def _find(home: Home, text: str | None) -> runners.RunnerInfo:
+    """The live runner that is meant; the only one if none was named."""
+    from air_executor import runners
+
+    alive = runners.alive_runners(home)
+    found = [info for info in alive if info.id == text] or [info for info in alive if info.id.startswith(text or "")]
+    if not found:
+        raise NotFoundError(f"no runner{f' {text}' if text else ''} is running in {home.root}")
+    if len(found) > 1:
+        raise InvalidInputError(f"which runner? There are {', '.join(info.id for info in found)}")
+    return found[0]
+
+
+def _facts(info: runners.RunnerInfo) -> dict[str, Any]:
+    from air_executor import runners, status
+
+    state = "dead" if not runners.is_alive(info) else "draining" if info.draining else "alive"
+    return dataclasses.asdict(status.runner_status(info, state, info.working))
+
+
+def _report(args: argparse.Namespace, runner_id: str, what: str) -> None:
+    if args.json:
+        output.say_json({"id": runner_id, "action": args.action})
+    else:
+        output.say(f"the runner {runner_id} {what}")

@@ -1,0 +1,146 @@
+"""`show`: one job with its tasks and its history. Never an environment, never a workload.
+
+`--json` prints {"job": as state.json has it, "tasks": as tasks.json has them, without "env", "events": [...]}; keys
+that this version does not know are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from air_executor.cli import arguments, listing, lookup, output
+from air_executor.errors import CorruptFileError
+
+if TYPE_CHECKING:
+    from air_executor import model
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.add_command(
+        commands,
+        "show",
+        run,
+        help="show one job: its state, tasks and history",
+        examples=("air-executor show nightly", "air-executor show nightly --json"),
+    )
+    parser.add_argument("job", metavar="JOB", help="a job's name, the start of it, or its id")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the job."""
+    from air_executor import journal
+
+    client = lookup.open_client(args)
+    name = lookup.find_job(client.home, args.job)
+    job = client.get_job(name)
+    events = list(journal.read(client.home.job(name).events))
+    try:
+        tasks = client.get_tasks(name)
+    except CorruptFileError as error:
+        tasks = []
+        output.note(output.clean(error))
+    if args.json:
+        output.say_json({"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events})
+        return 0
+    output.pairs({**_job_facts(job), "directory": client.home.job(name).root})
+    _show_tasks(tasks)
+    _show_history(events)
+    return 0
+
+
+def _without_extra(value: model.Job | model.Task) -> dict[str, Any]:
+    """What this version knows: unknown keys may be anything, also a secret."""
+    from air_executor import model
+
+    return {key: content for key, content in model.to_dict(value).items() if key not in value.extra}
+
+
+def _task_facts(task: model.Task) -> dict[str, Any]:
+    return {key: value for key, value in _without_extra(task).items() if key != "env"}
+
+
+def _job_facts(job: model.Job) -> dict[str, object]:
+    process = job.runner
+    return {
+        "name": job.name,
+        "id": job.id,
+        "state": job.state.value,
+        "queue": job.queue,
+        "priority": job.priority or None,
+        "attempt": job.attempt,
+        "trigger": job.trigger,
+        "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
+        "created": job.created_at,
+        "queued": job.queued_at if job.queued_at != job.created_at else None,
+        "started": job.started_at,
+        "finished": job.finished_at,
+        "took": output.duration(listing.took(job)),
+        "limits": _limits(job),
+        "runner": process and f"{process.runner or 'unknown'} (process {process.pid} on {process.host})",
+        **_exit_facts(job),
+        "usage": ", ".join(f"{key} {value}" for key, value in (job.usage or {}).items()),
+    }
+
+
+def _limits(job: model.Job) -> str:
+    known = (
+        ("timeout", job.timeout and output.duration(job.timeout)),
+        ("memory", job.memory_mb and f"{job.memory_mb} MiB"),
+        ("nice", job.nice),
+        ("max parallel", job.max_parallel),
+    )
+    return ", ".join(f"{name} {value}" for name, value in known if value)
+
+
+def _exit_facts(job: model.Job) -> dict[str, object]:
+    from air_executor import processes
+
+    if job.exit is None:
+        return {}
+    number = job.exit.signal
+    return {
+        "exit": job.exit.kind.value,
+        "exit code": job.exit.code,
+        "signal": None if number is None else processes.describe_signal(number),
+        "reason": job.exit.reason,
+    }
+
+
+def _show_tasks(tasks: Sequence[model.Task]) -> None:
+    if not tasks:
+        return
+    output.say()
+    rows = [
+        (task.id, task.status.value, task.exit_code, ",".join(task.dependencies), shlex.join(task.argv), task.error)
+        for task in tasks
+    ]
+    output.table(("TASK", "STATUS", "EXIT", "AFTER", "COMMAND", "ERROR"), rows, flexible=_CUT)
+
+
+_CUT = ("TASK", "AFTER", "COMMAND", "ERROR")
+
+
+def _show_history(events: Sequence[dict[str, Any]]) -> None:
+    if not events:
+        return
+    output.say()
+    rows = [
+        (
+            event.get("at"),
+            event.get("attempt"),
+            event.get("task", "(job)"),
+            event.get("to"),
+            _by(event),
+        )
+        for event in events
+    ]
+    output.table(("AT", "ATTEMPT", "WHAT", "TO", "WHY"), rows, flexible=("AT", "WHAT", "WHY"))
+
+
+def _by(event: dict[str, Any]) -> str:
+    why = event.get("why") or event.get("error") or ""
+    return f"{why} (by {event['by']})" if event.get("by") else str(why)

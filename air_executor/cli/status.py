@@ -1,0 +1,141 @@
+"""`status`: whether everything runs, and what is going on.
+
+`--json` prints what `air_executor.status.Status.to_dict` returns: {"status", "problems", "home", "at", "exists",
+"components", "runners", "queues", "working", "failures"}, and "version". The exit code is 0 healthy, 1 degraded,
+2 not running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from air_executor import __version__
+from air_executor.cli import arguments, lookup, output
+
+if TYPE_CHECKING:
+    from air_executor.status import JobStatus, Status
+
+_TEXT = """\
+Show whether everything runs, and what is going on: the parts of Airflow that
+start-dev.sh started, runners, queues, working jobs and the latest failures.
+
+The exit code is 0 if all is healthy, 1 if it is degraded (something that
+should be up is down, jobs wait in a queue that nobody serves, a runner died
+with jobs in its hands), 2 if nothing runs."""
+
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.add_command(
+        commands,
+        "status",
+        run,
+        help="show whether everything runs, and what is going on",
+        text=_TEXT,
+        examples=("air-executor status", "air-executor status --watch", "air-executor status --json"),
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=arguments.seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again and again (default: every 2 s) until Ctrl-C",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show it once, or again and again."""
+    from air_executor import status
+
+    home = lookup.find_home(args)
+    while True:
+        found = status.gather(home)
+        if args.watch is not None and output.is_terminal():
+            output.say(_CLEAR)
+        if args.json:
+            output.say_json({**found.to_dict(), "version": __version__})
+        else:
+            _show(found)
+        output.flush()
+        if args.watch is None:
+            return found.verdict.exit_code
+        time.sleep(max(0.1, args.watch))
+
+
+def _show(found: Status) -> None:
+    verdict = output.paint(found.verdict.value)
+    output.say(f"{output.paint('Air-Executor', 'bold')} {__version__} at {output.clean(found.home)}: {verdict}")
+    for problem in found.problems:
+        output.say(f"  {output.paint('!', 'yellow')} {output.clean(problem)}")
+    for show in (_components, _runners, _queues):
+        show(found)
+    _jobs("WORKING JOB", found.working, _working_row, ("QUEUE", "FOR", "RUNNER"))
+    _jobs("LATEST FAILURE", found.failures, _failure_row, ("AGO", "WHY"))
+
+
+def _components(found: Status) -> None:
+    if found.components:
+        output.say()
+        rows = [(each.name, each.state, each.pid, each.url or each.detail) for each in found.components]
+        output.table(("COMPONENT", "STATE", "PID", "WHERE"), rows, flexible=("WHERE",))
+
+
+def _runners(found: Status) -> None:
+    if found.runners:
+        output.say()
+        rows = [
+            (
+                each.id,
+                each.state,
+                each.host,
+                ",".join(each.queues),
+                f"{each.working}/{each.slots}",
+                f"{output.duration(each.heartbeat_age)} ago",
+                each.version,
+            )
+            for each in found.runners
+        ]
+        headers = ("RUNNER", "STATE", "HOST", "QUEUES", "WORKING", "HEARTBEAT", "VERSION")
+        output.table(headers, rows, flexible=("RUNNER", "HOST", "QUEUES"))
+
+
+def _queues(found: Status) -> None:
+    if found.queues:
+        output.say()
+        rows = [
+            (
+                each.name,
+                each.waiting,
+                output.duration(each.oldest_age),
+                output.count(each.served_by, "runner") if each.served_by else "no runner serves it",
+            )
+            for each in found.queues
+        ]
+        output.table(("QUEUE", "WAITING", "OLDEST", "SERVED BY"), rows, flexible=("QUEUE",))
+
+
+def _working_row(job: JobStatus) -> tuple[object, ...]:
+    return (job.name, job.queue, output.duration(job.age), job.runner)
+
+
+def _failure_row(job: JobStatus) -> tuple[object, ...]:
+    return (job.name, output.duration(job.age), job.reason)
+
+
+def _jobs(
+    title: str, jobs: Sequence[JobStatus], row: Callable[[JobStatus], tuple[object, ...]], headers: Sequence[str]
+) -> None:
+    from air_executor import status
+
+    if jobs:
+        shown = jobs[: status.WORKING_SHOWN]
+        output.say()
+        output.table((title, *headers), [row(job) for job in shown], flexible=(title, headers[-1]))
+        if len(jobs) > len(shown):
+            output.say(f"and {len(jobs) - len(shown)} more")

@@ -1,0 +1,80 @@
+"""`repair` and `prune`: what keeps a home in order.
+
+`repair --json` prints a list of {"job", "what"}; `prune --json` {"removed": [names], "dry_run"}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from air_executor.cli import arguments, lookup, output
+
+_REPAIR_TEXT = """\
+Bring the spool in line with the jobs, and jobs in line with what became of
+their processes. Safe at any time, also beside running runners; every runner
+does it when it starts."""
+
+_PRUNE_TEXT = """\
+Remove the directories of jobs that ended long ago, with their logs. Jobs that
+are not over stay."""
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the commands."""
+    arguments.add_command(
+        commands,
+        "repair",
+        run_repair,
+        help="rebuild the queues from the jobs",
+        text=_REPAIR_TEXT,
+        examples=("air-executor repair",),
+    )
+    prune = arguments.add_command(
+        commands,
+        "prune",
+        run_prune,
+        help="remove old jobs",
+        text=_PRUNE_TEXT,
+        examples=(
+            "air-executor prune --older-than 7d --dry-run",
+            "air-executor prune --older-than 7d --failed-older-than 30d",
+        ),
+    )
+    prune.add_argument("--older-than", type=arguments.seconds, required=True, metavar="TIME", help="since their end")
+    prune.add_argument(
+        "--failed-older-than",
+        type=arguments.seconds,
+        metavar="TIME",
+        help="for failed and cancelled ones (default: as --older-than)",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only say which")
+
+
+def run_repair(args: argparse.Namespace) -> int:
+    """Repair, and say what was changed."""
+    from air_executor import repair
+
+    changes = []
+    for change in repair.repair(lookup.open_home(args)):
+        changes.append(change)
+        if not args.json:
+            output.say(f"{change.job}: {output.clean(change.what)}")
+    if args.json:
+        output.say_json([dataclasses.asdict(change) for change in changes])
+    elif not changes:
+        output.say("nothing to repair")
+    return 0
+
+
+def run_prune(args: argparse.Namespace) -> int:
+    """Remove, and say what."""
+    client = lookup.open_client(args)
+    removed = client.prune(older_than=args.older_than, failed_older_than=args.failed_older_than, dry_run=args.dry_run)
+    if args.json:
+        output.say_json({"removed": removed, "dry_run": args.dry_run})
+        return 0
+    for name in removed:
+        output.say(name)
+    output.note(f"{output.count(len(removed), 'job')} {'would be ' if args.dry_run else ''}removed")
+    return 0
