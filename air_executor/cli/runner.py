@@ -120,7 +120,7 @@ def run_stop(args: argparse.Namespace) -> int:
     home = lookup.open_home(args)
     infos = runners.alive_runners(home) if args.all else [_find(home, args.id)]
     for info in infos:
-        runners.tell(home, info.id, "kill" if args.now else "stop")
+        runners.tell(home, info.id, "abort" if args.now else "stop")
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     for info in infos:
         if not args.no_wait:
