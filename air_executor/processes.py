@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import signal
 import socket
 import sys
@@ -27,6 +28,11 @@ PR_SET_CHILD_SUBREAPER = 36
 def host() -> str:
     """This host's name."""
     return socket.gethostname()
+
+
+def host_name() -> str:
+    """The host's name as a part of other names."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", host().split(".")[0]).strip("-") or "host"
 
 
 @functools.cache
@@ -132,7 +138,8 @@ def kill_remnants(session: int, mark: str) -> None:
     """KILL what a dead process left: its session, what carries `mark` in its environment, and the trees of both.
 
     When a process dies, its children get another parent; the session and the environment are what they cannot lose by
-    accident.
+    accident. A pid is not used again while it is the number of a session that has members; so if a process has that
+    pid, the session is empty and the number belongs to somebody else.
 
     Args:
         session: the pid of the dead process, which led a session of that number.
@@ -140,8 +147,10 @@ def kill_remnants(session: int, mark: str) -> None:
     """
     import psutil
 
+    reused = start_time(session) is not None
     for process in psutil.process_iter():
-        if process.pid != os.getpid() and (_session_of(process.pid) == session or _carries(process.pid, mark)):
+        member = not reused and _session_of(process.pid) == session
+        if process.pid != os.getpid() and (member or _carries(process.pid, mark)):
             kill_tree(process.pid)
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,39 +155,53 @@ class StartOptions:
         return [*words, *(["--embedded"] if self.embedded else [])]
 
 
-def start_detached(home: Home, options: StartOptions) -> RunnerInfo:
-    """Start a runner that outlives this process; returns when it is ready.
+def start_detached(home: Home, options: StartOptions, *, wait: bool = True) -> str:
+    """Start a runner that outlives this process and is no child of it.
+
+    Args:
+        wait: return when it is ready; otherwise as soon as it was started.
+
+    Returns:
+        Its id.
 
     Raises:
         RunnerError: it ended at once or did not become ready; the message has the last line it wrote.
     """
     log = home.runner_log
-    offset = log.stat().st_size if log.exists() else 0
-    with os.fdopen(_files.open_to_append(log), "ab") as output:
-        child = subprocess.Popen(  # noqa: S603
-            [*options.argv(home), "--detached"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
-        for info in all_runners(home):
-            if info.process.pid == child.pid and processes.is_alive(info.process):
-                return info
-        if child.poll() is not None:
-            raise RunnerError(f"the runner ended at once with exit code {child.returncode}: {_last_line(log, offset)}")
-        time.sleep(0.02)
-    child.kill()
-    raise RunnerError(f"the runner was not ready after {START_TIMEOUT:.0f} s: {_last_line(log, offset)}; see {log}")
+    runner_id = options.name or f"{processes.host_name()}-{uuid.uuid4().hex[:6]}"
+    reader, writer = os.pipe()
+    try:
+        with os.fdopen(_files.open_to_append(log), "ab") as output:
+            offset = output.tell()
+            argv = [*replace(options, name=runner_id).argv(home), "--detached", "--ready-fd", str(writer)]
+            child = subprocess.Popen(  # noqa: S603
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, pass_fds=[writer]
+            )
+        os.close(writer)
+        if child.wait() != 0:  # it forks away at once
+            raise RunnerError(f"the runner cannot be started: {_last_line(log, offset)}")
+        if wait and not _is_ready(reader):
+            raise RunnerError(f"the runner ended or was not ready in time: {_last_line(log, offset)}; see {log}")
+    finally:
+        os.close(reader)
+    return runner_id
 
 
-def ensure_runner(home: Home, options: StartOptions) -> RunnerInfo | None:
+def _is_ready(reader: int) -> bool:
+    """The runner writes one byte when it is ready; end of file means that it is gone."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(reader, selectors.EVENT_READ)
+        return bool(selector.select(START_TIMEOUT)) and os.read(reader, 1) != b""
+
+
+def ensure_runner(home: Home, options: StartOptions) -> str | None:
     """Start a runner if none that lives serves the home; of several callers at once, one starts it.
 
     Returns:
-        The runner that was started; None if there was one, or if somebody else is about to start one.
+        The id of the runner that was started; None if there was one, or if somebody else is about to start one.
+
+    Raises:
+        RunnerError: it could not be started.
     """
     lock = _files.Lock(home.start_lock)
     if any(not info.draining for info in alive_runners(home)) or not lock.acquire():

@@ -105,7 +105,7 @@ def run_start(args: argparse.Namespace) -> int:
         output.flush()
         words = options.argv(home)
         os.execv(words[0], words)  # noqa: S606
-    info = runners.start_detached(home, options)
+    info = runners.read(home, runners.start_detached(home, options))
     if args.json:
         output.say_json(_facts(info))
     else:

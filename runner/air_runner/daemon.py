@@ -76,10 +76,20 @@ class Runner:
     Args:
         runner_id: its name in `runners/`, and the holder of its claims.
         embedded: started by an executor.
+        ready_fd: where to write one byte when the runner is ready.
     """
 
-    def __init__(self, home: Home, settings: RunnerSettings, runner_id: str, *, embedded: bool = False) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: RunnerSettings,
+        runner_id: str,
+        *,
+        embedded: bool = False,
+        ready_fd: int | None = None,
+    ) -> None:
         self.home, self.settings, self.id = home, settings, runner_id
+        self.ready_fd = ready_fd
         self.by = f"runner {runner_id}"
         self.backlog = scheduling.Backlog()
         self.running = RunningJobs()
@@ -136,6 +146,10 @@ class Runner:
         self._recover()
         threading.Thread(target=self._repair, name="repair", daemon=True).start()
         self._beat()
+        if self.ready_fd is not None:
+            with contextlib.suppress(BrokenPipeError):  # nobody waits for it
+                os.write(self.ready_fd, b"1")
+            os.close(self.ready_fd)
         log.info("runner %s serves %s with %d slots", self.id, ", ".join(self.info.queues), self.info.slots)
 
     def _tear_down(self) -> None:

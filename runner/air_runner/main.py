@@ -6,7 +6,6 @@ import argparse
 import logging
 import logging.handlers
 import os
-import re
 import sys
 import time
 import uuid
@@ -35,6 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--linger", help="end after so many idle seconds without a submitter (default: never)")
     parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -55,8 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     except AirExecutorError as error:
         sys.stderr.write(f"air-executor: {error}\n")
         return error.exit_code
+    if options.detached and os.fork() > 0:  # so that whoever started this need not collect it one day
+        os._exit(0)
     try:
-        return Runner(home, chosen, runner_id, embedded=options.embedded).run()
+        return Runner(home, chosen, runner_id, embedded=options.embedded, ready_fd=options.ready_fd).run()
     except Exception:
         log.exception("the runner failed")
         return 1
@@ -70,8 +72,7 @@ def _choose_id(home: Home, name: str | None) -> str:
         RunnerError: it is taken.
     """
     if name is None:
-        host = re.sub(r"[^A-Za-z0-9-]+", "-", processes.host().split(".")[0]).strip("-") or "host"
-        return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+        return f"{processes.host_name()}-{uuid.uuid4().hex[:6]}"
     validation.check_name("the runner's name", name, 100)
     try:
         info = runners.read(home, name)

@@ -51,12 +51,12 @@ def recover(home: Home, runner_id: str, watched: Collection[str]) -> Iterator[Ad
     """
     for holder, name in list(repair.abandoned_claims(home)):
         spool.take_over(home, name, holder, runner_id)
-    for holder in spool.holders(home):
-        if holder != runner_id and not spool.claimed(home, holder):
-            _forget(home, holder)
     for name in spool.claimed(home, runner_id):
         if name not in watched:
             yield from _recover_one(home, runner_id, name)
+    for holder in spool.holders(home):  # last: what is known of a dead runner is part of the reasons above
+        if holder != runner_id and not spool.claimed(home, holder):
+            _forget(home, holder)
 
 
 def _recover_one(home: Home, runner_id: str, name: str) -> Iterator[Adopted | str]:
@@ -67,6 +67,8 @@ def _recover_one(home: Home, runner_id: str, name: str) -> Iterator[Adopted | st
     except (NotFoundError, CorruptFileError, ValueError):
         process = None
     alive = processes.is_alive(process) if process is not None else None
+    if process is not None and alive is False and processes.is_local(process):
+        processes.kill_remnants(process.pid, f"AIR_EXECUTOR_JOB={name}")  # they may hold the lock, too
     fate = decide(alive=alive, locked=_files.is_locked(home.job(name).lock))
     if fate is Fate.ADOPT and job is not None and process is not None:
         yield Adopted(job, process)
