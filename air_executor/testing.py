@@ -47,7 +47,9 @@ class RunnerProcess:
         store.ensure_home(self.home)
         argv = [sys.executable, "-m", runners.RUNNER_MODULE, "--home", str(self.home.root), *self.flags]
         self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
-        self.info = wait_for(self._find, READY_TIMEOUT, "a ready runner")
+        found = wait_for(self._find, READY_TIMEOUT, "a ready runner")
+        assert found is not None  # noqa: S101
+        self.info = found
 
     def _find(self) -> runners.RunnerInfo | None:
         if self.popen.poll() is not None:

@@ -111,8 +111,8 @@ def test_tasks_run_as_their_dependencies_allow(client: AirExecutorClient, start_
 
 def test_max_parallel(client: AirExecutorClient, start_runner: StartRunner, tmp_path: Path) -> None:
     start_runner()
-    script = f"mkdir {tmp_path}/$AIR_EXECUTOR_TASK.d; ls {tmp_path} 2>/dev/null | grep -c [.]d; rmdir {tmp_path}/$AIR_EXECUTOR_TASK.d"
-    job = run(client, "many", *[shell(script) for _ in range(12)], max_parallel=2)
+    script = "mkdir $AIR_EXECUTOR_TASK.d; ls 2>/dev/null | grep -c [.]d; rmdir $AIR_EXECUTOR_TASK.d"
+    job = run(client, "many", *[shell(script, cwd=str(tmp_path)) for _ in range(12)], max_parallel=2)
     assert job.state is JobState.COMPLETED
     assert all(int(line) <= 2 for line in client.logs("many").split())
 
