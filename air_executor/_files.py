@@ -24,7 +24,15 @@ PRIVATE_DIRECTORY = 0o700
 
 def dumps(value: Any) -> bytes:
     """JSON that people read: indented, keys in the order given, one newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+    return _encode(value, indent=2)
+
+
+def _encode(value: Any, **form: Any) -> bytes:
+    """JSON is UTF-8. A byte of a command line that is not (Python holds it as a lone surrogate) is escaped."""
+    try:
+        return (json.dumps(value, ensure_ascii=False, **form) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(value, **form) + "\n").encode()
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -76,17 +84,18 @@ def replace_object(path: Path, value: dict[str, Any], *, durable: bool = False) 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
     """Append one JSON line. One write call, so that lines of several writers do not mix."""
-    line = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogateescape")
+    line = _encode(value, separators=(",", ":"))
     fd = open_to_append(path)
     try:
-        _write_all(fd, line)
+        # After a line that was cut off by a crash a new one begins; else this one would be lost with it.
+        _write_all(fd, line if _ends_with_newline(fd) else b"\n" + line)
     finally:
         os.close(fd)
 
 
 def open_to_append(path: Path) -> int:
     """A descriptor at the end of a private file, created if it is missing."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
 
 
 def create_marker(path: Path) -> bool:
@@ -193,6 +202,11 @@ def is_locked(path: Path) -> bool:
         lock.release()
         return False
     return True
+
+
+def _ends_with_newline(fd: int) -> bool:
+    size = os.fstat(fd).st_size
+    return size == 0 or os.pread(fd, 1, size - 1) == b"\n"
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -24,8 +24,8 @@ from air_executor.model import ExitKind, Job, JobState, Task
 from air_executor.paths import Home, find_home
 
 _TASK_KEYS = frozenset({"id", "command", "args", "dependencies", "env", "cwd", "timeout"})
-_RELEASE_TIME = 0.2
-"""Seconds to wait for the lock of a job that is over: its ephemeral runner is about to exit."""
+_RELEASE_TIME = 2.0
+"""Seconds to wait for the lock of a job that is over: its ephemeral runner is about to exit, on a busy host slowly."""
 _POLL_FIRST, _POLL_LAST = 0.01, 0.5
 """Seconds between looks at a job that somebody waits for: quick at first, then growing."""
 
@@ -140,7 +140,7 @@ class AirExecutorClient:
         Returns:
             The job as it is now.
         """
-        by = by or f"user {getpass.getuser()}"
+        by = by or _user()
         reason = f"cancelled by {by}" + (f": {why}" if why else "")
         return self.stop(name, by=by, outcome=model.Exit(ExitKind.CANCELLED, reason))
 
@@ -187,10 +187,11 @@ class AirExecutorClient:
             validation.number_tasks(submission.tasks)
             validation.check_job(submission.job)
             validation.check_tasks(submission.tasks)
+        held.check_over(store.read(self.home, name))  # before the lock: a working job keeps it for long
         with held.HeldJob.acquire(self.home, name, wait=_RELEASE_TIME) as job:
-            if submission is None and self.home.job(name).workload.name in " ".join(job.tasks[0].args):
+            if submission is None and job.job.trigger == model.Trigger.EXECUTOR:
                 raise JobBusyError(f"the job {name} belongs to Airflow; clear its task in Airflow to run it again")
-            job.new_attempt(submission, by=by or f"user {getpass.getuser()}", why=why)
+            job.new_attempt(submission, by=by or _user(), why=why)
             current = job.job
         spool.enqueue(self.home, current)
         return current
@@ -220,7 +221,7 @@ class AirExecutorClient:
         """Remove jobs that ended so many seconds ago; returns their names. Never one that is not over."""
         moment, removed = time.time(), []
         for job in self.list_jobs():
-            limit = older_than if job.state is JobState.COMPLETED else (failed_older_than or older_than)
+            limit = older_than if job.state is JobState.COMPLETED or failed_older_than is None else failed_older_than
             if _ended(job) is None or moment - (_ended(job) or moment) <= limit:
                 continue
             if dry_run or self._remove(job.name):
@@ -266,6 +267,14 @@ def to_task(task: Mapping[str, Any] | Task) -> Task:
 def to_tasks(tasks: Iterable[Mapping[str, Any] | Task]) -> list[Task]:
     """`to_task` for each."""
     return [to_task(task) for task in tasks]
+
+
+def _user() -> str:
+    """Who asks; by number where the user has no name, as in some containers."""
+    try:
+        return f"user {getpass.getuser()}"
+    except (KeyError, OSError, ImportError):
+        return f"user {os.getuid()}"
 
 
 def _ended(job: Job) -> float | None:

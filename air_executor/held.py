@@ -94,8 +94,7 @@ class HeldJob:
 
     def new_attempt(self, submission: store.Submission | None = None, *, by: str, why: str) -> None:
         """terminal -> waiting, with the old tasks or those of `submission`, and into the queue."""
-        if not self.job.state.terminal:
-            raise JobBusyError(f"the job {self.job.name} is {self.job.state}; only one that is over can start anew")
+        check_over(self.job)
         if submission is not None:
             self._adopt(submission)
         job = self.job
@@ -164,6 +163,12 @@ class HeldJob:
         for task in tasks:
             task.status = TaskStatus.PENDING
             task.started_at = task.completed_at = task.error = task.exit_code = task.signal = None
+
+
+def check_over(job: model.Job) -> None:
+    """Raise `JobBusyError` unless the job is over."""
+    if not job.state.terminal:
+        raise JobBusyError(f"the job {job.name} is {job.state}; only one that is over can start anew")
 
 
 def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.Job:

@@ -112,7 +112,11 @@ def collect_finished(home: Home, job_name: str) -> bool:
 
 def request_cancel(home: Home, job_name: str) -> None:
     """Wake the runner that has the job, so that it looks at the job's cancel file."""
-    _files.create_marker(home.cancel_requests / job_name)
+    try:
+        _files.create_marker(home.cancel_requests / job_name)
+    except FileNotFoundError:  # somebody deleted the spool
+        _files.make_directory(home.cancel_requests)
+        _files.create_marker(home.cancel_requests / job_name)
 
 
 def waiting(home: Home, queue: str) -> Iterator[Marker]:

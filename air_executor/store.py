@@ -212,7 +212,22 @@ def read(home: Home, name: str) -> model.Job:
         raise CorruptFileError(paths.state, str(error)) from None
     if job.name != name:
         raise CorruptFileError(paths.state, f"is of the job {job.name[:80]!r}, not {name!r}")
+    job.queued_at = job.queued_at or job.created_at
+    for what in _TIMES:
+        _check_time(paths.state, what, getattr(job, what))
     return job
+
+
+_TIMES = ("created_at", "updated_at", "queued_at", "started_at", "finished_at")
+
+
+def _check_time(path: Path, what: str, value: str | None) -> None:
+    """A time that cannot be read would fail much later, in whoever computes with it."""
+    try:
+        if value is not None:
+            model.parse_time(value)
+    except ValueError:
+        raise CorruptFileError(path, f"{what!r} is not a time: {value!r:.60}") from None
 
 
 def check_exists(home: Home, name: str) -> None:
@@ -261,14 +276,14 @@ def damaged_job(name: str, why: str) -> model.Job:
 
 
 def names(home: Home) -> Iterator[str]:
-    """The names of all jobs, in no order."""
+    """The names of all jobs, in no order. What else somebody put there is passed over."""
     try:
         entries = os.scandir(home.jobs)
     except FileNotFoundError:
         return
     with entries:
         for entry in entries:
-            if not entry.name.startswith("."):
+            if validation.is_name(entry.name):
                 yield entry.name
 
 
@@ -285,7 +300,7 @@ def newest_names(home: Home) -> list[str]:
         return []
     with entries:
         for entry in entries:
-            if not entry.name.startswith("."):
+            if validation.is_name(entry.name):
                 with contextlib.suppress(FileNotFoundError):
                     found.append((entry.stat(follow_symlinks=False).st_mtime, entry.name))
     return [name for _, name in sorted(found, reverse=True)]

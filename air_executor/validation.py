@@ -39,6 +39,11 @@ def check_name(kind: str, name: object, limit: int = MAX_NAME_BYTES) -> str:
     return name
 
 
+def is_name(text: str) -> bool:
+    """Whether `check_name` would take it."""
+    return len(text) <= MAX_NAME_BYTES and _NAME.match(text) is not None
+
+
 def make_name(*parts: str, key: str) -> str:
     """A readable name from any text, at most 200 bytes; the hash of `key` keeps two long or odd names apart."""
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -61,10 +66,11 @@ def check_tasks(tasks: Sequence[model.Task]) -> None:
         raise InvalidJobError("a job needs at least one task")
     for task in tasks:
         _check_task(task)
-    known = {task.id for task in tasks}
-    if len(known) != len(tasks):
-        twice = next(task.id for i, task in enumerate(tasks) if task.id in {other.id for other in tasks[:i]})
-        raise InvalidJobError(f"two tasks have the id {twice!r}; ids are unique in a job")
+    known: set[str] = set()
+    for task in tasks:
+        if task.id in known:
+            raise InvalidJobError(f"two tasks have the id {task.id!r}; ids are unique in a job")
+        known.add(task.id)
     for task in tasks:
         for dependency in task.dependencies:
             if dependency not in known:
@@ -78,8 +84,11 @@ def _check_task(task: model.Task) -> None:
     check_name("the task id", task.id, MAX_ID_BYTES)
     if not isinstance(task.command, str) or not task.command.strip():
         raise InvalidJobError(f"task {task.id!r} has an empty command; give a program to run")
-    if any("\0" in word for word in task.argv):
-        raise InvalidJobError(f"task {task.id!r} has a NUL character in its command line, which no system can run")
+    if not isinstance(task.args, list) or not isinstance(task.dependencies, list):
+        raise InvalidJobError(f"task {task.id!r}: args and dependencies are lists of texts")
+    for word in [*task.argv, *task.dependencies, *([] if task.cwd is None else [task.cwd])]:
+        if not _is_passable(word):  # it may be a secret: never in the message
+            raise InvalidJobError(f"task {task.id!r}: command, args and cwd must be text that a program can be given")
     check_env(f"task {task.id!r}", task.env)
     if task.timeout is not None:
         check_number(f"timeout of task {task.id!r}", task.timeout, positive=True)
@@ -87,11 +96,24 @@ def _check_task(task: model.Task) -> None:
 
 def check_env(where: str, env: Mapping[Any, Any]) -> None:
     """Raise `InvalidJobError` unless `env` maps variable names to text."""
+    if not isinstance(env, Mapping):
+        raise InvalidJobError(f"{where}: env maps names to texts")
     for name, value in env.items():
-        if not isinstance(name, str) or not _ENV_NAME.match(name):
+        if not _is_passable(name) or not _ENV_NAME.match(name):
             raise InvalidJobError(f"{where}: {_show(name)} is not the name of an environment variable")
-        if not isinstance(value, str) or "\0" in value:  # the value may be a secret: never in the message
+        if not _is_passable(value):  # the value may be a secret: never in the message
             raise InvalidJobError(f"{where}: the environment variable {name} must be text without NUL characters")
+
+
+def _is_passable(value: object) -> bool:
+    """Whether the system can hand it to a program: text without NUL, and no half of a character."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")  # a byte that is not UTF-8 can be handed over as it came
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_number(what: str, value: object, *, positive: bool = False, whole: bool = False) -> None:
@@ -118,6 +140,11 @@ def check_job(job: model.Job) -> None:
     ):
         if limit is not None:
             check_number(what, limit, positive=True, whole=whole)
+    for what in ("trigger", "template", "external_id"):
+        if not isinstance(getattr(job, what), (str, type(None))):
+            raise InvalidJobError(f"{what} must be text, not {_show(getattr(job, what))}")
+    if not isinstance(job.labels, Mapping):
+        raise InvalidJobError(f"labels map text to text; {_show(job.labels)} does not")
     for key, value in job.labels.items():
         if not isinstance(key, str) or not isinstance(value, str) or not key:
             raise InvalidJobError(f"labels map text to text; {_show(key)} does not")
