@@ -25,7 +25,10 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-from air_executor import processes
+from air_executor import components as registry
+from air_executor import processes, store
+from air_executor.errors import NotFoundError
+from air_executor.paths import Home
 from dev import components, signals, state, terminal
 from dev.checkout import Checkout, Ports
 from dev.errors import DevError
@@ -40,8 +43,6 @@ TICK = 0.1
 HEALTH_INTERVAL = 0.5
 RESTARTS = 3
 """How often one component is started again before all is given up."""
-STOP_ORDER = (("runner", "scheduler", "dag-processor", "triggerer"), ("api-server",))
-"""The API server goes last: tasks that are being stopped still report to it."""
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -76,6 +77,7 @@ class Supervisor:
         self, checkout: Checkout, ports: Ports, environment: dict[str, str], screen: terminal.Screen, *, relay: bool
     ) -> None:
         self._checkout = checkout
+        self._home = Home(checkout.home)
         self._ports = ports
         self._environment = environment
         self._screen = screen
@@ -91,10 +93,11 @@ class Supervisor:
             DevError: a component did not come up, or died too often.
         """
         processes.become_subreaper()
+        store.ensure_home(self._home)
         try:
             self._start_all(stop)
             self._healthy = True
-            self._write_state()
+            self._record()
             on_healthy()
             self._watch(stop)
         finally:
@@ -105,9 +108,9 @@ class Supervisor:
     def _start_all(self, stop: signals.StopSignals) -> None:
         since = datetime.datetime.now(datetime.timezone.utc)
         began = time.monotonic()
-        for component in components.all_components(self._checkout):
+        for component in components.all_components():
             self._members.append(self._spawn(component))
-        self._write_state()
+        self._record()
         missing = {member.name for member in self._members}
         next_look = 0.0
         while missing:
@@ -161,9 +164,20 @@ class Supervisor:
         ]
         return "\n".join(texts)
 
-    def _write_state(self) -> None:
+    def _record(self) -> None:
+        """For `--stop`, and for everybody who asks `air-executor status`."""
         members = {member.name: processes.identify(member.pid) for member in self._members}
         state.write(self._checkout, state.State(self._ports.web, self._healthy, members))
+        for name, process in members.items():
+            if name != components.RUNNER:  # it has a file of its own
+                url = self._ports.url if name == components.API_SERVER else None
+                registry.register(self._home, registry.Component(name, process, str(self._checkout.log(name)), url))
+
+    def _forget(self) -> None:
+        state.clear(self._checkout)
+        for member in self._members:
+            with contextlib.suppress(NotFoundError):
+                registry.unregister(self._home, member.name)
 
     # Watching
 
@@ -183,7 +197,7 @@ class Supervisor:
         new = self._spawn(member.component)
         member.process, member.log = new.process, new.log
         member.restarts += 1
-        self._write_state()
+        self._record()
 
     def _kill_session(self, leader: int) -> None:
         """End what a dead component left: it would keep ports. Jobs have sessions of their own and live on."""
@@ -220,10 +234,11 @@ class Supervisor:
     # Stopping
 
     def _stop_all(self, stop: signals.StopSignals) -> None:
-        for names in STOP_ORDER:
-            self._stop([member for member in self._members if member.name in names], stop)
+        """The API server goes last: tasks that are being stopped still report to it."""
+        self._stop([member for member in self._members if member.name != components.API_SERVER], stop)
+        self._stop([member for member in self._members if member.name == components.API_SERVER], stop)
         self._sweep()
-        state.clear(self._checkout)
+        self._forget()
 
     def _stop(self, members: list[Member], stop: signals.StopSignals) -> None:
         families = {member.pid: processes.tree(member.pid) for member in members}
@@ -238,7 +253,7 @@ class Supervisor:
                 break
             if elapsed > DRAIN and not nudged:
                 nudged = True
-                _terminate(member for member in members if member.name == "runner")
+                _terminate(member for member in members if member.name == components.RUNNER)
         for member in members:
             if not member.ended:
                 processes.kill_tree(member.pid)

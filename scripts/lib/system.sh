@@ -1,0 +1,23 @@
+# Programs that the tests need from the system, and how they come there. Sourced, not run. Needs messages.sh.
+# shellcheck shell=bash
+
+has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
+
+can_install() { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; }
+
+# Debian's package makes and starts a cluster of its own unless told not to; the tests make theirs.
+install_postgresql() {
+  local settings=/etc/postgresql-common/createcluster.conf
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update &&
+    apt-get install --yes --no-install-recommends postgresql-common &&
+    { grep -q '^create_main_cluster' "$settings" || echo 'create_main_cluster = false' >>"$settings"; } &&
+    apt-get install --yes --no-install-recommends postgresql
+}
+
+ensure_postgresql() {
+  has_postgresql && return
+  can_install || die "the tests need the PostgreSQL server programs: install them (apt install postgresql, brew install postgresql)"
+  run_step "Installing PostgreSQL" "$1" install_postgresql ||
+    die "apt-get could not install postgresql: put right what is shown above, or install it by hand (all output: $1)"
+}
