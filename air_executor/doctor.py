@@ -30,7 +30,8 @@ CLOCK_TOLERANCE = 5.0
 """Seconds that the clocks of hosts may differ."""
 WATCH_TIMEOUT = 5.0
 AIRFLOW_TIMEOUT = 60.0
-EXECUTOR = "airflow_plugin.AirExecutor"
+EXECUTOR_CLASS = "AirExecutor"
+EXECUTOR = f"airflow_plugin.{EXECUTOR_CLASS}"
 
 
 class Level(str, enum.Enum):
@@ -254,7 +255,7 @@ def check_airflow(home: Home) -> Iterator[Finding]:
         yield warn("airflow", f"its configuration cannot be read: {_first_line(error)}", "airflow config list")
         return
     yield judge_executor(executor)
-    if EXECUTOR in executor:
+    if EXECUTOR_CLASS in executor:
         yield judge_base_path(home, _base_path())
 
 
@@ -264,20 +265,29 @@ def airflow_option(section: str, name: str) -> str:
     Raises:
         OSError, SubprocessError: it does not answer.
     """
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "airflow", "config", "get-value", section, name],
-        capture_output=True,
-        text=True,
-        timeout=AIRFLOW_TIMEOUT,
-        check=True,
-    )
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "airflow", "config", "get-value", section, name],
+            capture_output=True,
+            text=True,
+            timeout=AIRFLOW_TIMEOUT,
+            check=True,
+            env=_airflow_environment(empty),
+        )
     lines = done.stdout.strip().splitlines()
     return lines[-1].strip() if lines else ""  # warnings may come before it
 
 
+def _airflow_environment(directory: str) -> dict[str, str]:
+    """Airflow's command writes a configuration where there is none: that would then be in an empty directory."""
+    if (airflow_home() / "airflow.cfg").exists():
+        return dict(os.environ)
+    return {**os.environ, "AIRFLOW_HOME": directory}
+
+
 def judge_executor(configured: str) -> Finding:
     """Airflow uses this executor. Pure."""
-    if EXECUTOR in configured:
+    if EXECUTOR_CLASS in configured:
         return ok("airflow", f"[core] executor = {configured}")
     return warn(
         "airflow",

@@ -9,7 +9,6 @@ Exit codes: 0 done; 1 a job failed, or any other error; 2 wrong input; 3 the hom
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -66,26 +65,31 @@ def get_parser() -> arguments.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    words, command_line = _split(list(sys.argv[1:] if argv is None else argv))
     output.prepare()
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        output.give_up()
+        return READER_GONE
+    except OSError as error:
+        output.give_up()
+        output.note(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return AirExecutorError.exit_code
+
+
+def _run(words: list[str]) -> int:
+    words, command_line = _split(words)
     try:
         args = get_parser().parse_args(words)
         args.command_line = command_line
         code: int = args.run(args)
-        sys.stdout.flush()
-        return code
     except AirExecutorError as error:
-        output.note(output.clean(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes standard output once more at its end; there must be something that takes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
-    except OSError as error:
-        output.note(output.clean(f"{error.filename}: {error.strerror}" if error.filename else error))
-        return AirExecutorError.exit_code
+        output.note(str(error))
+        code = error.exit_code
+    output.flush()
+    return code
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str] | None]:

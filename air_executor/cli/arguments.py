@@ -24,11 +24,20 @@ Commands = Any
 Run = Callable[[argparse.Namespace], int]
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps our line breaks, and has room for the longest option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["max_help_position"] = 32
+        super().__init__(*args, **kwargs)
+        self._action_max_length = 16  # it forgets that the names of commands are indented
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and says errors as every other part of the program does."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", _Formatter)
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)
 

@@ -31,7 +31,9 @@ _MIN_CELL = 8
 
 
 def prepare() -> None:
-    """Let no character that the terminal cannot show end the program."""
+    """Let no character that the terminal cannot show, and no output that was closed, end the program."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -48,10 +50,18 @@ def flush() -> None:
 
 
 def note(text: str) -> None:
-    """A remark or an error."""
+    """A remark or an error, on one line."""
     sys.stdout.flush()
-    sys.stderr.write(f"{PROGRAM}: {text}\n")
+    sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")
     sys.stderr.flush()
+
+
+def give_up() -> None:
+    """Nobody takes the result any more. Python flushes it once again at its end: there must be something that does."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_json(value: Any) -> None:

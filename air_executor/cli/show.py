@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from air_executor import model
 
 
+SHOWN = 100
+"""A job may have 10,000 tasks and twice as many events."""
+
+
 def add(commands: arguments.Commands) -> None:
     """Add the command."""
     parser = arguments.add_command(
@@ -28,6 +32,7 @@ def add(commands: arguments.Commands) -> None:
         examples=("air-executor show nightly", "air-executor show nightly --json"),
     )
     parser.add_argument("job", metavar="JOB", help="a job's name, the start of it, or its id")
+    parser.add_argument("--all", action="store_true", help=f"all tasks and events, not only {SHOWN} of each")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,13 +47,17 @@ def run(args: argparse.Namespace) -> int:
         tasks = client.get_tasks(name)
     except CorruptFileError as error:
         tasks = []
-        output.note(output.clean(error))
+        output.note(str(error))
     if args.json:
         output.say_json({"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events})
         return 0
     output.pairs({**_job_facts(job), "directory": client.home.job(name).root})
-    _show_tasks(tasks)
-    _show_history(events)
+    _show_tasks(tasks if args.all else tasks[:SHOWN])
+    _show_history(events if args.all else events[-SHOWN:])
+    if not args.all and max(len(tasks), len(events)) > SHOWN:
+        output.note(
+            f"it has {output.count(len(tasks), 'task')} and {output.count(len(events), 'event')}; --all shows them"
+        )
     return 0
 
 

@@ -108,7 +108,7 @@ def _wait(client: AirExecutorClient, job: model.Job, args: argparse.Namespace) -
     if args.json:
         output.say(json.dumps(_facts(job), indent=None if args.follow else 2))
     elif job.exit and job.state != "completed":
-        output.note(f"{job.name} {job.state}: {output.clean(job.exit.reason)}")
+        output.note(f"{job.name} {job.state}: {job.exit.reason}")
     return control.exit_code(job)
 
 
