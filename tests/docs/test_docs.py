@@ -1,0 +1,81 @@
+"""The documentation is true: its commands run, its links lead somewhere, its tables name what there is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from air_executor import model, settings
+from air_executor.paths import Home
+from air_executor.testing import end_everything
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(\w+)( skip)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for kind, skip, text in BLOCK.findall(page.read_text()):
+            if kind == language and not skip:
+                found.append((page.name, text))
+    return found
+
+
+SHELL = [(name, text) for name, text in blocks("sh") if "air-executor" in text]
+
+
+@pytest.mark.parametrize(("page", "script"), SHELL, ids=[f"{page}-{n}" for n, (page, _) in enumerate(SHELL)])
+def test_commands_run(page: str, script: str, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "AIR_EXECUTOR_HOME": str(home.root)}
+    try:
+        if "runner start" not in script:
+            subprocess.run(["air-executor", "runner", "start", "--detach"], env=environment, check=True, timeout=60)
+        done = subprocess.run(
+            ["sh", "-e", "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, f"{page}: {done.stdout}\n{done.stderr}"
+    finally:
+        end_everything(home)
+
+
+@pytest.mark.parametrize(("page", "source"), blocks("python"))
+def test_python_compiles(page: str, source: str) -> None:
+    compile(source, page, "exec")
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("toml"))
+def test_config_examples_load(page: str, text: str, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.config.write_text(text)
+    settings.load(home, {})
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_key_of_the_files_is_documented() -> None:
+    text = (ROOT / "docs" / "file-formats.md").read_text()
+    for kind in (model.Job, model.Task, model.Exit):
+        for item in fields(kind):
+            assert item.name == "extra" or f"`{item.name}`" in text, f"{kind.__name__}.{item.name}"
+    for exit_kind in model.ExitKind:
+        assert f"`{exit_kind}`" in text, exit_kind
+
+
+def test_every_option_of_a_runner_is_documented() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    for item in fields(settings.RunnerSettings):
+        assert f"AIR_EXECUTOR_RUNNER_{item.name.upper()}" in text, item.name
