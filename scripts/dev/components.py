@@ -30,15 +30,26 @@ class Component:
 
     name: str
     argv: tuple[str, ...]
+    grace: float
+    """Seconds that it has to end before it is killed."""
 
 
 def all_components() -> list[Component]:
     """In the order of starting. The runner is quick and comes first, so that the executor finds one that runs."""
-    airflow = (sys.executable, "-m", "airflow")
+    runner = (sys.executable, "-m", "air_executor", "runner", "start", "--preload", PRELOAD)
     return [
-        Component(RUNNER, (sys.executable, "-m", "air_executor", "runner", "start", "--preload", PRELOAD)),
-        *(Component(name, (*airflow, name)) for name in (API_SERVER, SCHEDULER, DAG_PROCESSOR, TRIGGERER)),
+        Component(RUNNER, runner, grace=15.0),
+        # It closes its port at once and then takes seconds to take its modules apart, which nobody needs.
+        _airflow(API_SERVER, grace=2.0),
+        _airflow(SCHEDULER, grace=15.0),
+        _airflow(DAG_PROCESSOR, grace=5.0),
+        # It can miss that its child has ended, and would then sleep for ten seconds.
+        _airflow(TRIGGERER, grace=3.0),
     ]
+
+
+def _airflow(name: str, grace: float) -> Component:
+    return Component(name, (sys.executable, "-m", "airflow", name), grace)
 
 
 def up(checkout: Checkout, ports: Ports, since: datetime.datetime) -> set[str]:

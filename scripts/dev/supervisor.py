@@ -35,8 +35,6 @@ from dev.errors import DevError
 
 START_TIMEOUT = 180.0
 """Seconds until all components must be up; about 15 on two cores, several times that when much else runs."""
-GRACE = 15.0
-"""Seconds that components have to end before they are killed."""
 DRAIN = 1.0
 """Seconds between the first SIGTERM to the runner, which lets jobs go on, and the second, which stops them."""
 TICK = 0.1
@@ -241,24 +239,23 @@ class Supervisor:
         self._forget()
 
     def _stop(self, members: list[Member], stop: signals.StopSignals) -> None:
-        families = {member.pid: processes.tree(member.pid) for member in members}
+        # Where nothing adopts orphans, a look before the end is the only way to find them after it.
+        families = [process for member in members for process in processes.tree(member.pid)]
         began = time.monotonic()
         nudged = False
         _terminate(members)
-        while not all(member.ended for member in members):
+        while left := [member for member in members if not member.ended]:
             time.sleep(TICK)
             self._collect()
             elapsed = time.monotonic() - began
-            if elapsed > GRACE or stop.hurry:
-                break
             if elapsed > DRAIN and not nudged:
                 nudged = True
-                _terminate(member for member in members if member.name == components.RUNNER)
+                _terminate(member for member in left if member.name == components.RUNNER)
+            for member in left:
+                if elapsed > member.component.grace or stop.hurry:
+                    processes.kill_tree(member.pid)
+        processes.send([process for process in families if process.is_running()], signal.SIGKILL)
         for member in members:
-            if not member.ended:
-                processes.kill_tree(member.pid)
-            # Where nothing adopts orphans, the look from before the end is all there is to find them by.
-            processes.send([process for process in families[member.pid] if process.is_running()], signal.SIGKILL)
             self._screen.say(f"stopped {member.name} (pid {member.pid})")
 
     def _sweep(self) -> None:
