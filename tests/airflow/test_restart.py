@@ -1,0 +1,50 @@
+"""A running task outlives its scheduler: it runs once, succeeds, and leaves no process behind."""
+
+from __future__ import annotations
+
+from tests.airflow import databases, processes, rest, stack, waiting
+
+
+def started(airflow: stack.Stack, run: rest.Run) -> int:
+    """Wait for the body to start; return its process id."""
+    line = waiting.until(lambda: airflow.marks(run.run_id), "the body to start", 40)[0]
+    return int(line.removeprefix("start "))
+
+
+def ended_once(airflow: stack.Stack, run: rest.Run) -> None:
+    assert airflow.rest.finished(run, 60) == "success"
+    assert [line.split()[0] for line in airflow.marks(run.run_id)] == ["start", "end"]
+    (task,) = airflow.rest.tasks(run)
+    assert task.try_number == 1
+    airflow.home.wait_finished(run)
+    job = airflow.home.job_of(run, "body")
+    assert (job.state["state"], job.state["attempt"]) == ("completed", 1)
+
+
+def test_scheduler_killed_and_restarted_at_once(airflow: stack.Stack) -> None:
+    run = airflow.rest.trigger("held")
+    started(airflow, run)
+    runners = airflow.home.runner_ids()
+    airflow.kill_scheduler()
+    airflow.start_scheduler()
+    airflow.release(run.run_id)
+    ended_once(airflow, run)
+    assert airflow.home.runner_ids() == runners, "the new scheduler should use the runner that is there"
+    airflow.assert_no_exception("scheduler")
+
+
+@databases.ON_POSTGRES
+def test_scheduler_killed_and_restarted_when_it_counts_as_dead(airflow: stack.Stack) -> None:
+    during, after = airflow.rest.trigger("held"), airflow.rest.trigger("held")
+    bodies = [started(airflow, during), started(airflow, after)]
+    airflow.kill_scheduler()
+    airflow.release(during.run_id)
+    waiting.until(lambda: airflow.marks(during.run_id)[-1] == "end", "the first body to end without a scheduler", 30)
+    # Only now does a new scheduler take over what the old one left.
+    waiting.until(lambda: not airflow.rest.healthy("scheduler"), "the scheduler to count as dead", 60, 1)
+    airflow.start_scheduler()
+    airflow.release(after.run_id)
+    ended_once(airflow, during)
+    ended_once(airflow, after)
+    airflow.assert_no_exception("scheduler")
+    waiting.until(lambda: not any(map(processes.exists, bodies)), "the bodies' processes to be gone", 10)
