@@ -1,4 +1,4 @@
-"""What Airflow's plugin manager loads. Declared once, as the entry point `airflow.plugins`; not in the provider info."""
+"""What Airflow's plugin manager loads. Declared once, by the entry point `airflow.plugins`; not by the provider."""
 
 from __future__ import annotations
 

@@ -1,0 +1,385 @@
+"""The executor: Airflow's interface on one side, the jobs of a home on the other.
+
+Nothing here may raise into the scheduler's loop, for that ends the scheduler: what goes wrong is logged, tasks stay
+queued or running, and the next heartbeat tries again. What a job's end means is in `results`, how a workload becomes a
+job in `jobs`, who goes on after a scheduler is gone in `adoption`.
+
+::
+
+    queue_workload ─> queued_* ─ heartbeat: trigger_tasks ─> _process_workloads ─ one batch ─> spool/waiting
+                                                                                                    │ runners
+    event_buffer <── change_state <── results.report <── sync: spool/finished, and some jobs <──────┘
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.executors.base_executor import BaseExecutor, get_execution_api_server_url
+
+from air_executor import held, spool, store
+from air_executor.client import AirExecutorClient
+from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
+from air_executor.paths import Home
+from airflow_plugin import adoption, config, handover, jobs, keys, results, starter, tasklog
+from airflow_plugin.guard import Guarded
+from airflow_plugin.keeper import RunnerKeeper, start_options
+from airflow_plugin.ledger import Entry, Ledger, Strangers
+from airflow_plugin.results import Report, Tell
+
+if TYPE_CHECKING:
+    from airflow.models.taskinstance import TaskInstance
+
+RETRY_HOME = 1.0
+"""Seconds between two looks whether the home can be used again."""
+CHECK_EACH = 30.0
+"""Seconds in which every job is looked at once, in case its announcement was lost."""
+QUEUE_INTERVAL = 10.0
+"""Seconds between two looks for queues that nobody serves; also the time that a runner has to start."""
+DROP_AFTER = 600.0
+"""Seconds after which the announcement of a task that no executor knows is removed; adoption needs none."""
+
+
+@dataclass
+class Site:
+    """Where an executor works."""
+
+    options: config.Options
+    home: Home
+    client: AirExecutorClient
+    keeper: RunnerKeeper
+    server: str
+    """URL of the execution API."""
+
+
+class AirExecutor(Guarded, BaseExecutor):
+    """Runs Airflow's workloads as jobs of Air-Executor."""
+
+    is_local: bool = True  # also lets `airflow standalone` keep it
+    is_production: bool = True
+    serve_logs: bool = True
+    supports_callbacks: bool = True
+    supports_connection_test: bool = True
+    supports_multi_team: bool = True
+    pre_assigns_external_executor_id: ClassVar[bool] = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ledger = Ledger()
+        self._strangers = Strangers()
+        self._site: Site | None = None
+        self._usable = False
+        self._next_home = self._next_check = self._next_queues = 0.0
+        self._check_all = False
+        self._told: set[Any] = set()
+
+    # --- Life ---
+
+    def start(self) -> None:
+        """Open the home and start a runner. If the home cannot be used, tasks stay queued until it can."""
+        self._next_queues = time.monotonic() + QUEUE_INTERVAL
+        site = self._open()
+        if site is not None:
+            self.log.info("%r works in %s", self, site.home.root)
+            self._safely("the runner", site.keeper.tick)
+
+    def end(self) -> None:
+        """Running jobs go on, and their ends stay announced for the next scheduler.
+
+        Callbacks that wait are handed over: unlike tasks, Airflow would never queue them again.
+        """
+        waiting = keys.queued_callbacks(self)
+        if waiting:
+            self._process_workloads(waiting)
+
+    def terminate(self) -> None:
+        """Nothing to end: jobs are no children of the scheduler."""
+
+    def heartbeat(self) -> None:
+        """Hand over what waits, report what is over."""
+        self._safely("heartbeat", super().heartbeat)
+
+    def _open(self) -> Site | None:
+        """The home, if it can be used now."""
+        now = time.monotonic()
+        if self._site is not None and self._usable:
+            return self._site
+        if now < self._next_home:
+            return None
+        self._next_home = now + RETRY_HOME
+        try:
+            self._site = self._site or self._make_site()
+            store.ensure_home(self._site.home)
+        except Exception as error:
+            self._home_refused(error)
+            return None
+        self._usable = True
+        self._told.clear()
+        return self._site
+
+    def _make_site(self) -> Site:
+        options = config.load(self.conf)
+        home = Home(options.base_path)
+        start = start_options(options, self.parallelism, jobs.MODULE)
+        keeper = RunnerKeeper(home, start, wanted=options.start_runner)
+        return Site(options, home, AirExecutorClient(home.root), keeper, get_execution_api_server_url(self.conf))
+
+    def _home_refused(self, error: Exception) -> None:
+        self._usable = False
+        if self._may_say("home"):
+            self.log.error("The home cannot be used, tasks stay queued: %s", error)
+        for key in keys.queued(self):
+            if key not in self._told:
+                self._told.add(key)
+                self._tell(key, "job not submitted", f"{error}; it is tried again until it works")
+
+    # --- Handing over ---
+
+    def trigger_tasks(self, open_slots: int) -> None:
+        """Hand over as many as there are free slots."""
+        self._safely("trigger_tasks", super().trigger_tasks, open_slots)
+
+    def trigger_connection_tests(self) -> None:
+        """Hand over connection tests. Airflow's own counts those that wait as occupied slots: it may never begin."""
+        waiting = keys.queued_connection_tests(self)[: max(0, self.parallelism - len(self.running))]
+        if waiting:
+            self._process_workloads(waiting)
+
+    def _process_workloads(self, workload_items: Sequence[Any]) -> None:
+        self._safely("handing over", self._hand_over, workload_items)
+
+    def _hand_over(self, items: Iterable[Any]) -> None:
+        site = self._open()
+        if site is None:
+            return
+        built = {each.job.name: (workload, each) for workload in items if (each := self._build(site, workload))}
+        try:
+            answers = handover.hand_over(site.client, [each for _, each in built.values()])
+        except HomeError as error:
+            self._home_refused(error)
+            return
+        for name, answer in answers.items():
+            workload, submission = built[name]
+            if answer.verdict is handover.Verdict.TAKEN:
+                self._taken(workload, submission)
+            elif answer.verdict is handover.Verdict.REFUSED:
+                self._refuse(keys.key_of(workload), answer.why)
+            else:
+                self.log.debug("The job %s is handed over later: %s", name, answer.why)
+
+    def _build(self, site: Site, workload: Any) -> store.Submission | None:
+        try:
+            return jobs.submission(workload, site.options, site.home, site.server)
+        except InvalidInputError as error:
+            self._refuse(keys.key_of(workload), str(error))
+        except Exception as error:  # one workload that cannot be built must not keep all others waiting
+            self.log.exception("No job can be made of the workload %s", keys.key_of(workload))
+            self._refuse(keys.key_of(workload), f"no job can be made of it: {type(error).__name__}: {error}")
+        return None
+
+    def _taken(self, workload: Any, submission: store.Submission) -> None:
+        key, job = keys.key_of(workload), submission.job
+        keys.take_from_queue(self, key)
+        self.running.add(key)
+        self._ledger.add(Entry(job.name, key, job.queue, job.external_id))
+        if workload.running_state is not None:
+            self.running_state(key)
+
+    def _refuse(self, key: Any, why: str) -> None:
+        keys.take_from_queue(self, key)
+        self.log.error("No job was submitted for %s: %s", key, why)
+        self._tell(key, "job refused", why)
+        self.fail(key, info=why)
+
+    # --- What became of them ---
+
+    def sync(self) -> None:
+        """Report what is over; each step for itself, so that trouble with one does not stop the others."""
+        site = self._open()
+        if site is None:
+            return
+        now = time.monotonic()
+        self._safely("the runner", site.keeper.tick)
+        self._safely("collecting results", self._collect, site, now)
+        self._safely("checking jobs", self._check_some, site, now)
+        self._safely("checking queues", self._check_queues, site, now)
+
+    def _collect(self, site: Site, now: float) -> None:
+        names = spool.finished(site.home)
+        for name in names:
+            entry = self._ledger.get(name)
+            if entry is not None:
+                self._safely(f"the result of {name}", self._settle, site, entry, announced=True)
+            else:
+                self._safely(f"the result of {name}", self._look_at_stranger, site, name, now)
+        self._strangers.keep_only(set(names))
+
+    def _check_some(self, site: Site, now: float) -> None:
+        """Whose announcement was lost would run for ever in Airflow's eyes."""
+        if now < self._next_check and not self._check_all:
+            return
+        self._next_check = now + 1.0
+        count = len(self._ledger) if self._check_all else math.ceil(len(self._ledger) / CHECK_EACH)
+        self._check_all = False
+        for entry in self._ledger.next_to_check(count):
+            self._safely(f"the job {entry.name}", self._settle, site, entry, announced=False)
+
+    def _settle(self, site: Site, entry: Entry, *, announced: bool) -> None:
+        """Report a job if it is over."""
+        try:
+            job = store.read(site.home, entry.name)
+        except NotFoundError:
+            store.check_home(site.home)  # a home that is gone for a while says nothing of its jobs
+            self._report(entry, results.gone(entry.name))
+            return
+        except CorruptFileError as error:
+            self._settle_damaged(site, entry, error)
+            return
+        if entry.external_id is not None and job.external_id != entry.external_id:
+            self._report(entry, Report(Tell.NOTHING))  # another scheduler runs this try again, and waits for the answer
+            return
+        if job.state.terminal:
+            self._report(entry, results.report(job, keys.kind_of(entry.key)))
+        if job.state.terminal or announced:
+            spool.collect_finished(site.home, entry.name)
+
+    def _settle_damaged(self, site: Site, entry: Entry, error: CorruptFileError) -> None:
+        try:
+            job = held.condemn(site.home, entry.name, error, by=handover.BY)
+        except JobBusyError:  # a process runs it, and writes the file anew at its end
+            return
+        self._report(entry, results.report(job, keys.kind_of(entry.key)))
+        spool.collect_finished(site.home, entry.name)
+
+    def _look_at_stranger(self, site: Site, name: str, now: float) -> None:
+        """An answer that nobody here waits for: late, of another scheduler, or of one that is gone."""
+        if not name.startswith(jobs.PREFIX):
+            return
+        age = self._strangers.due(name, now)
+        if age is None and not self._ledger.was_ours(name):
+            return
+        job = store.read_or_damaged(site.home, name)
+        if self._ledger.is_done(name, job.external_id):
+            spool.collect_finished(site.home, name)
+        elif age is None or job.trigger != "executor":
+            return
+        elif key := keys.key_of_labels(job.labels):
+            if spool.collect_finished(site.home, name):
+                self._report(Entry(name, key), results.report(job, keys.kind_of(key)))
+        elif age >= DROP_AFTER:
+            spool.collect_finished(site.home, name)
+
+    def _report(self, entry: Entry, report: Report) -> None:
+        self._ledger.close(entry)
+        if report.reason:
+            self.log.info("The job %s: %s", entry.name, report.reason)
+            event = "job failed" if report.tell is Tell.FAILED else "job stopped"
+            self._tell(entry.key, event, f"{entry.name}: {report.reason}")
+        if report.tell is Tell.NOTHING:
+            self.running.discard(entry.key)
+        elif report.tell is Tell.SUCCESS:
+            super().change_state(entry.key, keys.success_state(entry.key))
+        else:
+            super().change_state(entry.key, keys.failure_state(entry.key), report.reason)
+
+    def _check_queues(self, site: Site, now: float) -> None:
+        if now < self._next_queues:
+            return
+        self._next_queues = now + QUEUE_INTERVAL
+        queues = sorted({entry.queue for entry in self._ledger if entry.queue})
+        for queue in starter.unserved(site.home, queues):
+            waiting = {marker.job for marker in spool.waiting(site.home, queue)}
+            stuck = [entry for entry in self._ledger if entry.queue == queue and entry.name in waiting]
+            advice = f"no living runner serves the queue {queue!r}: air-executor runner start --queues {queue}"
+            if stuck and self._may_say(f"queue {queue}"):
+                self.log.warning("%d jobs wait, and %s", len(stuck), advice)
+            for entry in stuck:
+                if not entry.warned:
+                    entry.warned = True
+                    self._tell(entry.key, "job waits", f"{entry.name}: {advice}")
+
+    # --- What Airflow asks for ---
+
+    def change_state(self, key: Any, state: Any, info: Any = None, remove_running: bool = True) -> None:
+        """Airflow calls this too, when it has given a task up: then its job must end."""
+        self._safely("stopping a job", self._stop_failed, key, state)
+        super().change_state(key, state, info, remove_running)
+
+    def _stop_failed(self, key: Any, state: Any) -> None:
+        entry = self._ledger.find(key)
+        if entry is not None and state == keys.failure_state(key):
+            self._stop(entry, "Airflow has given the task up (no heartbeat, or too long in its queue)")
+
+    def fail_connection_test(self, key: Any) -> None:
+        """Airflow does not wait for this connection test any more."""
+        super().fail_connection_test(key)
+        if entry := self._ledger.find(key):
+            self._safely("stopping a job", self._stop, entry, "the connection test took too long")
+
+    def _stop(self, entry: Entry, why: str) -> None:
+        self._ledger.close(entry)
+        if self._site is not None:
+            handover.stop(self._site.client, entry.name, why)
+
+    def revoke_task(self, *, ti: TaskInstance) -> None:
+        """Airflow wants to queue this task anew: end its job, say nothing."""
+        self._safely("revoking a task", self._revoke, ti)
+
+    def _revoke(self, ti: TaskInstance) -> None:
+        key = keys.key_of_instance(ti)
+        keys.take_from_queue(self, key)
+        self.running.discard(key)
+        name = jobs.task_name(ti)
+        if entry := self._ledger.get(name):
+            self._ledger.close(entry)
+        if self._site is not None:
+            handover.stop(self._site.client, name, "it was too long in its queue")
+
+    def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
+        """Go on with what the jobs say is ours; returns the others, which Airflow schedules anew."""
+        # Reading a try number may ask the database, and its errors are for Airflow, which repeats the whole call.
+        known = [(ti, keys.key_of_instance(ti), jobs.task_name(ti)) for ti in tis]
+        return [ti for ti, key, name in known if not self._adopt(ti, key, name)]
+
+    def _adopt(self, ti: TaskInstance, key: Any, name: str) -> bool:
+        queued = ti.state == "queued"
+        verdict = adoption.Adoption.LEAVE if queued else adoption.Adoption.ADOPT
+        try:
+            site = self._open()
+            if site is not None:
+                verdict = adoption.judge(site.home, name, ti.external_executor_id, queued=queued)
+                if verdict is adoption.Adoption.STOP:
+                    handover.stop(site.client, name, "Airflow does not know this run of the task")
+        except Exception:
+            self.log.exception("Cannot tell whether the job %s is running", name)
+        if verdict is not adoption.Adoption.ADOPT:
+            return False
+        self._ledger.add(Entry(name, key, external_id=ti.external_executor_id))
+        self.running.add(key)
+        self._check_all = True
+        return True
+
+    def get_task_log(self, ti: TaskInstance, try_number: int) -> tuple[list[str], list[str]]:
+        """The log of a running task, where Airflow cannot reach it. Also called in the API server, without `start`."""
+        try:
+            return tasklog.read(Home(config.load(self.conf).base_path), ti, try_number)
+        except Exception:
+            self.log.debug("No log of the job of %s", ti, exc_info=True)
+            return [], []
+
+    def debug_dump(self) -> None:
+        """Say in the log what is waited for."""
+        self._safely("debug_dump", self._dump)
+
+    def _dump(self) -> None:
+        super().debug_dump()  # type: ignore[no-untyped-call]
+        names = [f"{entry.name} -> {entry.key}" for entry in self._ledger]
+        self.log.info("executor jobs in %s (%d)\n\t%s", self._site and self._site.home, len(names), "\n\t".join(names))
+
+    def _tell(self, key: Any, event: str, text: str) -> None:
+        """Where people look: the task's events in Airflow's UI."""
+        self._safely("a task event", self.log_task_event, event=event, extra=text, ti_key=key)

@@ -1,0 +1,113 @@
+"""Keeps an embedded runner running on the scheduler's host. Never blocks, never raises for what the runner does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, Any
+
+from air_executor import model, runners
+from air_executor.paths import Home
+from airflow_plugin import starter
+
+ALIVE_INTERVAL = 3.0
+"""Seconds between two signs of life to the runner."""
+CHECK_INTERVAL = 5.0
+"""Seconds between two looks whether a runner lives."""
+MAX_PAUSE = 60.0
+"""Seconds between two attempts, once several have failed."""
+LINGER = 600.0
+"""Seconds that the runner stays after the last scheduler is gone: a restart finds it warm."""
+
+log = logging.getLogger(__name__)
+
+
+class RunnerKeeper:
+    """Starts a runner when none serves the queues, through a process of its own.
+
+    Args:
+        wanted: False if somebody else starts runners; then this only says that a submitter is there.
+    """
+
+    def __init__(self, home: Home, options: runners.StartOptions, *, wanted: bool) -> None:
+        self.home = home
+        self.options = options
+        self.wanted = wanted
+        self.failures = 0
+        self._renew_before: str | None = model.now()
+        self._next_alive = self._next_check = 0.0
+        self._starting: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None
+
+    @property
+    def starting(self) -> bool:
+        """Whether a runner is being started."""
+        return self._starting is not None
+
+    def tick(self, now: float | None = None) -> None:
+        """Do what is due.
+
+        Raises:
+            OSError: the home refused.
+        """
+        now = time.monotonic() if now is None else now
+        if now >= self._next_alive:
+            self._next_alive = now + ALIVE_INTERVAL
+            runners.keep_alive(self.home)
+        if self._starting is not None:
+            self._look_after(self._starting, now)
+        elif self.wanted and now >= self._next_check:
+            self._next_check = now + CHECK_INTERVAL
+            if self._renew_before or starter.unserved(self.home, self.options.queues):
+                self._start()
+
+    def _start(self) -> None:
+        arguments = [str(self.home.root), starter.encode(self.options, self._renew_before)]
+        environment = {name: value for name, value in os.environ.items() if name != "_AIRFLOW_PROCESS_CONTEXT"}
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # read and closed when the process is over
+        self._starting = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", starter.__name__, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,
+            env=environment,
+        )
+
+    def _look_after(self, process: subprocess.Popen[bytes], now: float) -> None:
+        code = process.poll()
+        if code is None:
+            return
+        said = self._read_output()
+        self._starting = None
+        if code == 0:
+            self.failures, self._renew_before = 0, None
+            return
+        self.failures += 1
+        pause = min(MAX_PAUSE, CHECK_INTERVAL * 2 ** (self.failures - 1))
+        self._next_check = now + pause
+        log.error("The runner could not be started: %s. Next attempt in %.0f s.", said or f"exit code {code}", pause)
+
+    def _read_output(self) -> str:
+        if self._output is None:
+            return ""
+        with self._output as output:
+            output.seek(0)
+            lines = output.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+def start_options(options: Any, parallelism: int, module: str) -> runners.StartOptions:
+    """How the embedded runner is started."""
+    return runners.StartOptions(
+        queues=options.queues,
+        slots=options.slots or parallelism,
+        preload=[module],
+        linger=LINGER,
+        embedded=True,
+        python=options.python,
+    )
