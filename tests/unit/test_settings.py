@@ -1,0 +1,107 @@
+"""Where options come from, which one wins, and what is said of those that make no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from air_executor import settings
+from air_executor.errors import SettingsError
+from air_executor.paths import Home
+
+
+def test_defaults(home: Home) -> None:
+    assert settings.load(home, {}).runner == settings.RunnerSettings()
+    assert settings.RunnerSettings().queues == ("default",)
+
+
+def test_flags_before_environment_before_file_before_defaults(home: Home) -> None:
+    home.config.write_text('[runner]\nslots = 1\ngrace = 1\nheartbeat = 1.5\nqueues = ["a", "b", "a"]\n')
+    loaded = settings.load(home, {"AIR_EXECUTOR_RUNNER_SLOTS": "2", "AIR_EXECUTOR_RUNNER_GRACE": "2", "OTHER": "x"})
+    final = settings.override(loaded.runner, {"slots": "3", "grace": None})
+    assert (final.slots, final.grace, final.heartbeat) == (3, 2.0, 1.5)
+    assert final.queues == ("a", "b") and final.linger == 0.0
+
+
+def test_a_list_in_a_variable(home: Home) -> None:
+    assert settings.load(home, {"AIR_EXECUTOR_RUNNER_QUEUES": " a, b ,"}).runner.queues == ("a", "b")
+
+
+def test_the_home_variable_is_no_option(home: Home) -> None:
+    settings.load(home, {"AIR_EXECUTOR_HOME": "/x"})
+
+
+MALFORMED: list[tuple[str, str]] = [
+    ("[runner]\nslotss = 1", "unknown option in .runner. slotss; did you mean slots"),
+    ("[runner]\nxyz = 1", "unknown option in .runner. xyz; known are grace, heartbeat"),
+    ("[runer]\nslots = 1", "unknown table runer; did you mean runner"),
+    ("runner = 1", "should be a table"),
+    ("[runner", "not valid TOML"),
+    ("[runner]\nslots = 0", "slots must be more than 0, not 0"),
+    ("[runner]\nslots = 1.5", "slots must be a whole number, not 1.5"),
+    ("[runner]\nslots = true", "slots must be a whole number"),
+    ('[runner]\nslots = "many"', "slots must be a whole number, not 'many'"),
+    ("[runner]\nslots = []", "slots must be a whole number"),
+    ("[runner]\nqueues = []", "queues must name at least one queue"),
+    ('[runner]\nqueues = ["../up"]', "queues: the queue '../up'"),
+    ("[runner]\nqueues = [1]", "queues must be a list of texts"),
+    ("[runner]\nqueues = 1", "queues must be a list of texts"),
+    ('[runner]\nlauncher = "slurp"', "launcher must be one of fork, exec, not 'slurp'"),
+    ("[runner]\nlauncher = 1", "launcher must be a text"),
+    ("[runner]\npreload = {}", "preload must be a list of texts"),
+    ("[runner]\ngrace = -1", "grace must be a number of seconds"),
+    ("[runner]\ngrace = nan", "grace must be a number of seconds"),
+    ("[runner]\ngrace = true", "grace must be a number of seconds"),
+    ("[runner]\nheartbeat = 0", "heartbeat must be more than 0"),
+    ("[runner]\nheartbeat = inf", "heartbeat must be a number of seconds"),
+    ('[runner]\nlinger = "x"', "linger must be a number of seconds"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MALFORMED)
+def test_a_malformed_file_is_refused_and_named(home: Home, text: str, message: str) -> None:
+    home.config.write_text(text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        settings.load(home, {})
+    assert str(home.config) in str(caught.value) and caught.value.exit_code == 2
+
+
+def test_every_option_has_a_malformed_case() -> None:
+    """So that a new option does not come without one."""
+    import dataclasses
+
+    for item in dataclasses.fields(settings.RunnerSettings):
+        assert any(f"\n{item.name} = " in text for text, _ in MALFORMED), item.name
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("AIR_EXECUTOR_RUNNER_SLOTS", "x", "AIR_EXECUTOR_RUNNER_SLOTS must be a whole number, not 'x'"),
+        ("AIR_EXECUTOR_RUNNER_SLOTS", "", "AIR_EXECUTOR_RUNNER_SLOTS must be a whole number, not ''"),
+        ("AIR_EXECUTOR_RUNNER_SLOT", "1", "unknown variable AIR_EXECUTOR_RUNNER_SLOT; did you mean SLOTS"),
+        ("AIR_EXECUTOR_RUNNER_QUEUES", "", "must name at least one queue"),
+    ],
+)
+def test_a_malformed_variable_is_refused_and_named(home: Home, variable: str, value: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        settings.load(home, {variable: value})
+
+
+@pytest.mark.parametrize(("flag", "value"), [("slots", 0), ("queues", "a b"), ("launcher", "x"), ("linger", "-1")])
+def test_a_malformed_flag_is_refused_and_named(flag: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=f"--{flag}"):
+        settings.override(settings.RunnerSettings(), {flag: value})
+
+
+def test_a_file_that_is_no_text_is_refused(home: Home) -> None:
+    home.config.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="not valid TOML"):
+        settings.load(home, {})
+
+
+def test_a_config_that_is_a_directory_is_refused(home: Home) -> None:
+    home.config.mkdir()
+    with pytest.raises(SettingsError, match="cannot be read"):
+        settings.load(home, {})
