@@ -67,6 +67,7 @@ class HeldJob:
 
     def finish(self, state: JobState, outcome: model.Exit, *, by: str, usage: dict[str, Any] | None = None) -> None:
         """To a terminal state. Tasks that are not over become skipped or cancelled."""
+        model.check_job_transition(self.job.state, state)  # before its tasks are touched
         self._close_tasks(state, outcome)
         self.job.exit, self.job.usage = outcome, usage
         self.job.finished_at = model.now()
