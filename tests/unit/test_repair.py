@@ -1,0 +1,184 @@
+"""Judging jobs whose process is gone, and rebuilding the spool from the jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import pytest
+
+from air_executor import client, held, model, processes, repair, runners, spool, store
+from air_executor.errors import CorruptFileError
+from air_executor.model import ExitKind, Job, JobState, TaskStatus
+from air_executor.paths import Home
+from air_executor.repair import Verdict
+from tests.unit.conftest import Submit, finish
+
+GONE = model.Process(processes.host(), processes.boot_id(), 2**22 + 1, 1, "dead")
+"""A process that cannot exist: its number is above the highest."""
+
+
+@pytest.mark.parametrize(
+    ("state", "started", "cancel", "crashes", "verdict"),
+    [
+        ("waiting", False, False, 0, Verdict.QUEUE),
+        ("working", False, False, 0, Verdict.QUEUE),
+        ("working", False, False, repair.CRASH_LIMIT - 2, Verdict.QUEUE),
+        ("working", False, False, repair.CRASH_LIMIT - 1, Verdict.FAIL),
+        ("working", True, False, 0, Verdict.FAIL),
+        ("working", True, True, 0, Verdict.CANCEL),
+        ("waiting", False, True, 0, Verdict.CANCEL),
+        ("completed", True, True, 0, Verdict.SETTLE),
+        ("failed", True, False, 9, Verdict.SETTLE),
+        ("cancelled", False, False, 0, Verdict.SETTLE),
+    ],
+)
+def test_verdicts(state: str, started: bool, cancel: bool, crashes: int, verdict: Verdict) -> None:
+    job = Job("a", state=JobState(state), crashes=crashes)
+    assert repair.judge(job, started=started, cancel_asked=cancel) is verdict
+
+
+def changes(home: Home) -> dict[str, str]:
+    return {change.job: change.what for change in repair.repair(home)}
+
+
+def waiting(home: Home) -> list[str]:
+    return [marker.job for queue in spool.queues(home) for marker in sorted(spool.waiting(home, queue))]
+
+
+def work(home: Home, name: str, process: model.Process = GONE, *, task: bool = True) -> None:
+    """Let a job be working for a process, without one."""
+    home.claims("dead").mkdir(exist_ok=True)
+    spool.claim(home, spool.marker_of(store.read(home, name)), "dead")
+    with held.HeldJob.acquire(home, name) as job:
+        job.start(process, by="runner dead")
+        if task:
+            job.set_task(job.tasks[0], TaskStatus.RUNNING)
+
+
+def test_nothing_to_do_in_a_sound_home(home: Home, submit: Submit) -> None:
+    submit("a")
+    submit("b")
+    finish(home, "b")
+    assert changes(home) == {}
+    assert waiting(home) == ["a"]
+
+
+def test_the_spool_is_rebuilt_from_the_jobs(home: Home, submit: Submit) -> None:
+    for n in range(5):
+        submit(f"j{n}", priority=n, queue="big" if n % 2 else "default")
+    finish(home, "j0")
+    before = [(queue, sorted(spool.waiting(home, queue))) for queue in ("big", "default")]
+    shutil.rmtree(home.spool)
+    assert changes(home) == {f"j{n}": "was waiting without a place in its queue" for n in range(1, 5)}
+    assert [(queue, sorted(spool.waiting(home, queue))) for queue in ("big", "default")] == before
+    assert changes(home) == {}
+
+
+def test_a_job_whose_process_is_gone(home: Home, submit: Submit) -> None:
+    for name in ("ran", "not-yet", "stopped"):
+        submit(name)
+        work(home, name, task=name != "not-yet")
+    client.AirExecutorClient(home.root).cancel("stopped", by="me")
+    shutil.rmtree(home.spool)
+    changes(home)
+    ran, not_yet, stopped = (store.read(home, name) for name in ("ran", "not-yet", "stopped"))
+    assert ran.state is JobState.FAILED and ran.exit is not None and ran.exit.kind is ExitKind.RUNNER_LOST
+    assert (not_yet.state, not_yet.crashes) == (JobState.WAITING, 1)
+    assert stopped.state is JobState.CANCELLED
+    assert waiting(home) == ["not-yet"]
+
+
+def test_a_job_whose_process_lives_is_left_alone(home: Home, submit: Submit) -> None:
+    submit("a")
+    work(home, "a", processes.identify(os.getpid(), "dead"))
+    shutil.rmtree(home.spool)
+    assert changes(home) == {}
+    assert store.read(home, "a").state is JobState.WORKING
+
+
+def test_a_job_of_another_host_is_left_alone(home: Home, submit: Submit) -> None:
+    submit("a")
+    work(home, "a", model.Process("elsewhere", "boot", 1, 1, "dead"))
+    shutil.rmtree(home.spool)
+    assert changes(home) == {}
+
+
+def test_a_job_that_somebody_holds_is_left_alone(home: Home, submit: Submit) -> None:
+    submit("a")
+    with held.HeldJob.acquire(home, "a"):
+        shutil.rmtree(home.spool)
+        assert changes(home) == {}
+    assert list(changes(home)) == ["a"]
+
+
+def test_crash_loops_end(home: Home, submit: Submit) -> None:
+    submit("a")
+    for _ in range(repair.CRASH_LIMIT):
+        work(home, "a", task=False)
+        repair.resolve(home, "a", "its ephemeral runner died", by="test", holder="dead")
+    job = store.read(home, "a")
+    assert job.state is JobState.FAILED and job.exit is not None
+    assert job.exit.reason == f"its ephemeral runner died ({repair.CRASH_LIMIT} times before a task started)"
+    assert spool.claimed(home, "dead") == []
+
+
+def test_a_damaged_job_fails_and_the_others_are_repaired(home: Home, submit: Submit) -> None:
+    for name in ("bad-state", "bad-tasks", "bad-time", "good"):
+        submit(name)
+    home.job("bad-state").state.write_text('{"name":')
+    home.job("bad-time").state.write_text('{"name": "bad-time", "queued_at": "x"}')
+    shutil.rmtree(home.spool)
+    (home.jobs / "no job").mkdir()
+    (home.jobs / "stray-file").touch()
+    assert changes(home).keys() == {"bad-state", "bad-time", "bad-tasks", "good"}
+    assert sorted(waiting(home)) == ["bad-tasks", "good"]
+    assert store.read(home, "bad-state").state is JobState.FAILED
+    with pytest.raises(CorruptFileError):
+        home.job("bad-tasks").tasks.write_text("")
+        held.HeldJob.acquire(home, "bad-tasks")
+    assert repair.resolve(home, "bad-tasks", "x", by="test") is Verdict.FAIL
+    assert store.read(home, "bad-tasks").state is JobState.FAILED
+
+
+def test_what_cut_off_submissions_left_goes_after_a_while(home: Home) -> None:
+    (home.jobs / ".tmp-old").mkdir()
+    (home.jobs / ".tmp-new").mkdir()
+    os.utime(home.jobs / ".tmp-old", (1, 1))
+    assert changes(home) == {".tmp-old": "an incomplete submission, removed"}
+    assert [path.name for path in home.jobs.iterdir()] == [".tmp-new"]
+
+
+def test_markers_of_jobs_that_are_gone_or_over_are_dropped(home: Home, submit: Submit) -> None:
+    for name in ("gone", "over", "stays"):
+        submit(name)
+    marker = spool.marker_of(store.read(home, "over"))
+    finish(home, "over")
+    marker.path(home).touch()
+    shutil.rmtree(home.job("gone").root)
+    assert changes(home).keys() == {"gone", "over"}
+    assert waiting(home) == ["stays"]
+
+
+def test_abandoned_claims(home: Home, submit: Submit) -> None:
+    for name in ("a", "b", "c"):
+        submit(name)
+    for name, holder in (("a", "dead"), ("b", "fresh-client"), ("c", "alive")):
+        home.claims(holder).mkdir()
+        spool.claim(home, spool.marker_of(store.read(home, name)), holder)
+    moment = model.now()
+    for runner_id, process in (("dead", GONE), ("alive", processes.identify(os.getpid()))):
+        runners.write(home, runners.RunnerInfo(runner_id, process, ["default"], 1, "fork", "0", moment, moment, 3.0))
+    assert list(repair.abandoned_claims(home)) == [("dead", "a")]
+    past = time.time() - repair.SETTLE_TIME - 1
+    os.utime(home.claims("fresh-client"), (past, past))
+    assert sorted(repair.abandoned_claims(home)) == [("dead", "a"), ("fresh-client", "b")]
+
+
+@pytest.mark.parametrize("content", ["", "x", "{}", '{"by": "me", "exit": 1}', '{"exit": {"kind": "odd"}}'])
+def test_an_unreadable_request_is_still_one(home: Home, submit: Submit, content: str) -> None:
+    submit("a")
+    home.job("a").cancel.write_text(content)
+    request = repair.read_stop_request(home, "a")
+    assert request is not None and request.state is JobState.CANCELLED
