@@ -18,6 +18,8 @@ SCHEDULER = "scheduler"
 DAG_PROCESSOR = "dag-processor"
 TRIGGERER = "triggerer"
 
+HEALTH_TIMEOUT = 5.0
+"""Seconds; short, as whoever waits for health also waits for signals."""
 PRELOAD = "airflow_plugin.workload"
 
 _HEALTH_KEYS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor", TRIGGERER: "triggerer"}
@@ -57,7 +59,9 @@ def up(checkout: Checkout, ports: Ports, since: datetime.datetime) -> set[str]:
     alive = runners.alive_runners(Home(checkout.home))
     found = {RUNNER} if any(model.parse_time(info.started_at) >= since for info in alive) else set()
     try:
-        health = rest.call("GET", f"{ports.url}/api/v2/monitor/health")
+        # The first request to this part of it takes seconds, which the first task would have to wait for.
+        rest.call("GET", f"{ports.url}/execution/health", timeout=HEALTH_TIMEOUT)
+        health = rest.call("GET", f"{ports.url}/api/v2/monitor/health", timeout=HEALTH_TIMEOUT)
     except (OSError, rest.RestError):
         return found
     beating = {name for name, key in _HEALTH_KEYS.items() if _beats(health[key], f"latest_{key}_heartbeat", since)}

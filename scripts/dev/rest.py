@@ -8,7 +8,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
+"""Seconds that an answer may take; a machine that has much else to do needs some."""
 
 # Without it, a proxy from the environment would be asked for our own address.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -26,7 +27,7 @@ class RestError(Exception):
         self.status = status
 
 
-def call(method: str, url: str, body: Any = None, token: str | None = None) -> Any:
+def call(method: str, url: str, body: Any = None, token: str | None = None, *, timeout: float = TIMEOUT) -> Any:
     """The JSON that the server answers.
 
     Raises:
@@ -39,7 +40,7 @@ def call(method: str, url: str, body: Any = None, token: str | None = None) -> A
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
     try:
-        with _opener.open(request, timeout=TIMEOUT) as answer:
+        with _opener.open(request, timeout=timeout) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

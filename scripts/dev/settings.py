@@ -61,7 +61,7 @@ def _secrets(path: Path) -> dict[str, str]:
 def _settings(checkout: Checkout, ports: Ports, keys: dict[str, str]) -> Settings:
     return {
         "core": {
-            "executor": os.environ.get("AIR_EXECUTOR_DEV_EXECUTOR", EXECUTOR),
+            "executor": EXECUTOR,
             "dags_folder": str(checkout.dags),
             "load_examples": "False",
             "fernet_key": keys["fernet_key"],

@@ -141,7 +141,7 @@ class Supervisor:
 
     def _report_up(self, names: Iterable[str], seconds: float) -> None:
         for name in sorted(names):
-            self._screen.say(f"{name} is up after {seconds:.1f} s")
+            self._say(f"{name} is up after {seconds:.1f} s")
 
     def _refuse_dead(self) -> None:
         for member in self._members:
@@ -190,7 +190,7 @@ class Supervisor:
         """A crash is part of what one develops against, so everything else goes on meanwhile."""
         if member.restarts == RESTARTS:
             raise DevError(f"given up after {RESTARTS} restarts: {self._describe_death(member)}")
-        self._screen.say(f"{self._describe_death(member)}\nstarting {member.name} again")
+        self._say(f"{self._describe_death(member)}\nstarting {member.name} again")
         self._kill_session(member.pid)
         new = self._spawn(member.component)
         member.process, member.log = new.process, new.log
@@ -229,6 +229,14 @@ class Supervisor:
                 if member.pid == pid:
                     member.process.returncode = os.waitstatus_to_exitcode(status)
 
+    def _say(self, text: str) -> None:
+        """Among the lines of the components, ours need a name too."""
+        for line in text.splitlines():
+            if self._relay:
+                self._screen.relay(terminal.OURSELVES, line)
+            else:
+                self._screen.say(line)
+
     # Stopping
 
     def _stop_all(self, stop: signals.StopSignals) -> None:
@@ -256,7 +264,7 @@ class Supervisor:
                     processes.kill_tree(member.pid)
         processes.send([process for process in families if process.is_running()], signal.SIGKILL)
         for member in members:
-            self._screen.say(f"stopped {member.name} (pid {member.pid})")
+            self._say(f"stopped {member.name} (pid {member.pid})")
 
     def _sweep(self) -> None:
         """Kill and collect whatever is left below this process, until nothing is."""

@@ -9,8 +9,10 @@ from typing import TextIO
 
 FAILED = "start-dev.sh: "
 """What a line begins with that says why there is an exit code."""
+OURSELVES = "start-dev"
+"""The name of our own lines among those of the components."""
 _WIDTH = len("dag-processor")
-_COLOURS = (36, 33, 32, 35, 34)
+_COLOURS = (36, 33, 32, 35, 34, 1)
 
 
 class Screen:
