@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from air_executor import _files, held, model, processes, runners, spool, store
-from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
+from air_executor.errors import CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import TEMPORARY_PREFIX, Home
 
@@ -149,12 +149,12 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
     store.ensure_home(home)
     runners.forget_dead(home)
     yield from _remove_temporaries(home)
-    yield from _drop_foreign_markers(home)
     known = {name for holder in spool.holders(home) for name in spool.claimed(home, holder)}
     for name in list(store.names(home)):
         change = _repair_job(home, name, name in known, by)
         if change:
             yield Change(name, change)
+    yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
 
 
 def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
@@ -202,17 +202,19 @@ def _remove_temporaries(home: Home) -> Iterator[Change]:
 
 
 def _drop_foreign_markers(home: Home) -> Iterator[Change]:
-    """Markers of jobs that are gone or over."""
+    """Markers of jobs that are gone or over, and those of an earlier place in a queue: no job may have two."""
     for queue in spool.queues(home):
         for marker in spool.waiting(home, queue):
-            job = None
-            with contextlib.suppress(NotFoundError, CorruptFileError, ValueError):
+            try:
                 job = store.read(home, marker.job)
-            if job is None or job.state.terminal:
-                if job is None and home.job(marker.job).root.is_dir():
-                    continue  # damaged: the next loop condemns it, and then this marker goes
+                foreign = job.state.terminal or spool.marker_of(job) != marker
+            except (NotFoundError, InvalidNameError):
+                foreign = True
+            except CorruptFileError:
+                foreign = False  # somebody holds it; whoever has it next finds the damage
+            if foreign:
                 marker.path(home).unlink(missing_ok=True)
-                yield Change(marker.job, "a marker of a job that is not waiting, removed")
+                yield Change(marker.job, "a marker of a job that does not wait there, removed")
 
 
 def abandoned_claims(home: Home) -> Iterator[tuple[str, str]]:
