@@ -7,7 +7,6 @@ exit code is 1 if there is a problem.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING
 
 from air_executor.cli import arguments, lookup, output
@@ -29,6 +28,8 @@ def add(commands: arguments.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Say each finding as it comes: some checks take a moment."""
+    import dataclasses
+
     from air_executor import doctor
 
     home = lookup.find_home(args)

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -190,6 +189,8 @@ def _find(home: Home, text: str | None) -> runners.RunnerInfo:
 
 
 def _facts(info: runners.RunnerInfo) -> dict[str, Any]:
+    import dataclasses
+
     from air_executor import runners, status
 
     state = "dead" if not runners.is_alive(info) else "draining" if info.draining else "alive"

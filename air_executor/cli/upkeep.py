@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
 from air_executor.cli import arguments, lookup, output
 
@@ -53,6 +52,8 @@ def add(commands: arguments.Commands) -> None:
 
 def run_repair(args: argparse.Namespace) -> int:
     """Repair, and say what was changed."""
+    import dataclasses
+
     from air_executor import repair
 
     changes = []

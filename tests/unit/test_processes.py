@@ -1,0 +1,104 @@
+"""Who is who among processes, and the end of whole trees. The processes are real."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from air_executor import processes
+from air_executor.testing import wait_for
+
+TREE = """
+import os, subprocess, sys, time
+# A child, a grandchild in a session of its own, and one that ignores TERM.
+subprocess.Popen([sys.executable, "-c", "import subprocess, sys;"
+    "p = subprocess.Popen(['sleep', '300'], start_new_session=True); p.wait()"])
+subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "time.sleep(300)"])
+time.sleep(300)
+"""
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", TREE]) as process:
+        yield process
+        processes.kill_tree(process.pid)
+
+
+def test_this_process_lives() -> None:
+    me = processes.identify(os.getpid(), "r")
+    assert processes.is_local(me) and processes.is_alive(me) and me.runner == "r"
+
+
+def test_a_number_that_was_used_again_is_another_process() -> None:
+    me = processes.identify(os.getpid())
+    assert processes.is_alive(dataclasses.replace(me, start_time=me.start_time - 1)) is False
+    assert processes.is_alive(dataclasses.replace(me, boot_id="other")) is False
+    assert processes.is_alive(dataclasses.replace(me, host="other")) is None
+    assert not processes.is_local(dataclasses.replace(me, host="other"))
+
+
+def test_what_is_gone_or_a_zombie_does_not_live() -> None:
+    with subprocess.Popen(["true"]) as process:
+        me = processes.identify(process.pid)
+        wait_for(lambda: processes.start_time(process.pid) is None, what="a zombie")
+        assert processes.is_alive(me) is False
+    assert processes.start_time(process.pid) is None
+    assert processes.identify(process.pid).start_time == 0
+    assert processes.tree(process.pid) == []
+
+
+def test_a_whole_tree_is_killed(child: subprocess.Popen[bytes]) -> None:
+    wait_for(lambda: len(processes.tree(child.pid)) == 4, what="the tree")
+    members = processes.tree(child.pid)
+    processes.kill_tree(child.pid)
+    assert child.wait(10) == -signal.SIGKILL
+    _, alive = psutil.wait_procs(members, timeout=10)
+    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_pidfd_tells_of_the_end(child: subprocess.Popen[bytes]) -> None:
+    import select
+
+    fd = processes.open_pidfd(child.pid)
+    assert fd is not None
+    assert select.select([fd], [], [], 0)[0] == []
+    processes.kill_tree(child.pid)
+    assert select.select([fd], [], [], 10)[0] == [fd]
+    os.close(fd)
+    assert processes.open_pidfd(2**22 + 1) is None
+
+
+def test_what_a_dead_process_left_is_killed_by_session_and_by_mark() -> None:
+    mark = f"AIR_TEST_MARK={time.time_ns()}"
+    name, _, value = mark.partition("=")
+    program = (
+        "import subprocess, sys\n"
+        "print(subprocess.Popen(['sleep', '300'], env={}).pid)\n"
+        "print(subprocess.Popen(['sleep', '300'], start_new_session=True).pid, flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, name: value},
+    ) as leader:
+        assert leader.stdout is not None
+        left = [int(leader.stdout.readline()), int(leader.stdout.readline())]
+    assert all(processes.start_time(pid) for pid in left)
+    processes.kill_remnants(leader.pid, mark)
+    wait_for(lambda: not any(processes.start_time(pid) for pid in left), what="the end of what was left")
+
+
+def test_signals_are_described() -> None:
+    assert processes.describe_signal(9) == "SIGKILL (9)"
+    assert processes.describe_signal(4711) == "signal 4711"
