@@ -20,6 +20,8 @@ ENTRY = Path(__file__).parent.parent / "start_dev.py"
 TICK = 0.1
 END_TIMEOUT = 60.0
 """Seconds that a supervisor may take to end; more than its own grace for the components."""
+LEFTOVER_GRACE = 12.0
+"""Seconds that components have to end whose supervisor was killed."""
 
 
 class Background:
@@ -124,10 +126,25 @@ def end_leftovers(checkout: Checkout) -> None:
     current = state.read(checkout)
     if current is None:
         return
-    left = list(current.components.values())
+    _end_all(list(current.components.values()), LEFTOVER_GRACE)
     jobs = client.AirExecutorClient(checkout.home).list_jobs(state=model.JobState.WORKING)
-    left += [job.runner for job in jobs if job.runner is not None]
-    for process in left:
-        if processes.is_alive(process):
-            processes.kill_tree(process.pid)
-    state.clear(checkout)
+    _end_all([job.runner for job in jobs if job.runner is not None], 0.0)
+    state.forget(checkout, current.components)
+
+
+def _end_all(identities: list[model.Process], grace: float) -> None:
+    """SIGTERM every second, as the runner stops its jobs at the second one; SIGKILL after `grace` seconds."""
+    began = time.monotonic()
+    while left := [process for process in identities if processes.is_alive(process)]:
+        for process in left:
+            if time.monotonic() - began < grace:
+                processes.send(processes.tree(process.pid)[:1], signal.SIGTERM)
+            else:
+                processes.kill_tree(process.pid)
+        _wait_for_ends(left, 1.0)
+
+
+def _wait_for_ends(identities: list[model.Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(map(processes.is_alive, identities)):
+        time.sleep(TICK)

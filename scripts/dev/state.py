@@ -6,12 +6,17 @@ supervisor lives is not in it: whoever holds .airflow/start-dev.lock lives, and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from air_executor import _files, model
-from dev.checkout import Checkout
+from air_executor import components as registry
+from air_executor.errors import NotFoundError
+from air_executor.paths import Home
+from dev import components
+from dev.checkout import Checkout, Ports
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,24 +28,32 @@ class State:
     components: Mapping[str, model.Process]
 
 
-def write(checkout: Checkout, state: State) -> None:
-    """Replace the file."""
-    components = {name: model.to_dict(process) for name, process in state.components.items()}
-    _files.replace_object(checkout.state, {"port": state.port, "healthy": state.healthy, "components": components})
-
-
 def read(checkout: Checkout) -> State | None:
     """What was started last and not ended; None if there is nothing."""
     try:
         content = _files.read_object(checkout.state)
     except FileNotFoundError:
         return None
-    components = {name: model.from_dict(model.Process, item) for name, item in content["components"].items()}
-    return State(content["port"], content["healthy"], components)
+    members = {name: model.from_dict(model.Process, item) for name, item in content["components"].items()}
+    return State(content["port"], content["healthy"], members)
 
 
-def clear(checkout: Checkout) -> None:
-    """Nothing runs any more."""
+def record(checkout: Checkout, state: State) -> None:
+    """Write the file; and for everybody who asks `air-executor status`, who should be up."""
+    members = {name: model.to_dict(process) for name, process in state.components.items()}
+    _files.replace_object(checkout.state, {"port": state.port, "healthy": state.healthy, "components": members})
+    for name, process in state.components.items():
+        if name != components.RUNNER:  # it has a file of its own
+            url = Ports(state.port).url if name == components.API_SERVER else None
+            entry = registry.Component(name, process, str(checkout.log(name)), url)
+            registry.register(Home(checkout.home), entry)
+
+
+def forget(checkout: Checkout, names: Iterable[str]) -> None:
+    """Nothing of it runs any more, and nothing should."""
+    for name in names:
+        with contextlib.suppress(NotFoundError):
+            registry.unregister(Home(checkout.home), name)
     checkout.state.unlink(missing_ok=True)
 
 

@@ -25,9 +25,7 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-from air_executor import components as registry
 from air_executor import processes, store
-from air_executor.errors import NotFoundError
 from air_executor.paths import Home
 from dev import components, signals, state, terminal
 from dev.checkout import Checkout, Ports
@@ -75,7 +73,6 @@ class Supervisor:
         self, checkout: Checkout, ports: Ports, environment: dict[str, str], screen: terminal.Screen, *, relay: bool
     ) -> None:
         self._checkout = checkout
-        self._home = Home(checkout.home)
         self._ports = ports
         self._environment = environment
         self._screen = screen
@@ -91,7 +88,7 @@ class Supervisor:
             DevError: a component did not come up, or died too often.
         """
         processes.become_subreaper()
-        store.ensure_home(self._home)
+        store.ensure_home(Home(self._checkout.home))
         try:
             self._start_all(stop)
             self._healthy = True
@@ -163,19 +160,8 @@ class Supervisor:
         return "\n".join(texts)
 
     def _record(self) -> None:
-        """For `--stop`, and for everybody who asks `air-executor status`."""
         members = {member.name: processes.identify(member.pid) for member in self._members}
-        state.write(self._checkout, state.State(self._ports.web, self._healthy, members))
-        for name, process in members.items():
-            if name != components.RUNNER:  # it has a file of its own
-                url = self._ports.url if name == components.API_SERVER else None
-                registry.register(self._home, registry.Component(name, process, str(self._checkout.log(name)), url))
-
-    def _forget(self) -> None:
-        state.clear(self._checkout)
-        for member in self._members:
-            with contextlib.suppress(NotFoundError):
-                registry.unregister(self._home, member.name)
+        state.record(self._checkout, state.State(self._ports.web, self._healthy, members))
 
     # Watching
 
@@ -244,7 +230,7 @@ class Supervisor:
         self._stop([member for member in self._members if member.name != components.API_SERVER], stop)
         self._stop([member for member in self._members if member.name == components.API_SERVER], stop)
         self._sweep()
-        self._forget()
+        state.forget(self._checkout, [member.name for member in self._members])
 
     def _stop(self, members: list[Member], stop: signals.StopSignals) -> None:
         # Where nothing adopts orphans, a look before the end is the only way to find them after it.
