@@ -32,6 +32,7 @@ from airflow.sdk.execution_time.supervisor import ActivitySubprocess
 from airflow.sdk.log import mask_logs
 
 from air_executor import processes
+from airflow_plugin import joblog
 
 NAME = "air_executor.python"
 """The key in `[sdk] coordinators`."""
@@ -77,36 +78,37 @@ class _ExitWatch:
 
 
 class Recorder:
-    """Listens to what the task logs, for what went wrong."""
+    """Listens to what the task logs: writes the job's log, and remembers what went wrong."""
 
     def __init__(self) -> None:
         self.failure: str | None = None
         self.error: str | None = None
         self.last_words: str | None = None
         """The last line on stderr."""
+        self._echo = joblog.Echo()
 
     def logger(self) -> Any:
         """What the supervisor takes for one of its loggers."""
-        return structlog.wrap_logger(None, processors=[self._record])
+        return structlog.wrap_logger(None, processors=[mask_logs, self._record])
 
     def best(self, *, crashed: bool) -> str | None:
-        """The likeliest cause of a failure, secrets masked. Last words tell something only of a crash."""
+        """The likeliest cause of a failure, in one line. Last words tell something only of a crash."""
         text = self.failure or self.error or (self.last_words if crashed else None)
-        if text is None:
-            return None
-        masked = mask_logs(None, "error", {"event": " ".join(text.split())})["event"]
-        return str(masked)[:_MAX_ERROR]
+        return None if text is None else " ".join(text.split())[:_MAX_ERROR]
 
     def _record(self, _logger: Any, method: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        if method in ("error", "critical", "exception"):
-            text = str(event.get("event", ""))
-            if event.get("logger") == "task.stderr":
-                self.last_words = text.strip() or self.last_words
-            elif text == _FAILURE and self.failure is None:
-                self.failure = describe_exception(event.get("error_detail")) or text
-            elif text != _FAILURE:
-                self.error = describe_exception(event.get("error_detail")) or _describe_event(text, event)
+        self._echo.write(method, event)
+        if joblog.is_error(method):
+            self._remember(str(event.get("event", "")), event)
         raise structlog.DropEvent
+
+    def _remember(self, text: str, event: Mapping[str, Any]) -> None:
+        if event.get("logger") == "task.stderr":
+            self.last_words = text.strip() or self.last_words
+        elif text == _FAILURE and self.failure is None:
+            self.failure = describe_exception(event.get("error_detail")) or text
+        elif text != _FAILURE:
+            self.error = describe_exception(event.get("error_detail")) or _describe_event(text, event)
 
 
 def describe_exception(detail: Any) -> str | None:
@@ -135,7 +137,8 @@ class Watched:
         return recorder
 
     def _get_target_loggers(self) -> tuple[Any, ...]:
-        return (*super()._get_target_loggers(), self.recorder.logger())  # type: ignore[misc]
+        """Not the supervisor's logger for stdout: the recorder writes the same lines there, for people."""
+        return super()._get_target_loggers()[0], self.recorder.logger()  # type: ignore[misc]
 
     def _register_pipe_readers(self, *args: Any, **kwargs: Any) -> None:
         super()._register_pipe_readers(*args, **kwargs)  # type: ignore[misc]
@@ -196,7 +199,7 @@ class TaskProcess(Watched, ActivitySubprocess):
     def outcome(self) -> Outcome:
         """What is known once the process has ended."""
         code = self._exit_code
-        state = None if code is None else str(self.final_state)
+        state = None if code is None else str(getattr(self.final_state, "value", self.final_state))
         error = self.recorder.best(crashed=bool(code))
         return Outcome(code, state, self._told, self._refusal, error)
 

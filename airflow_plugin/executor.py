@@ -76,6 +76,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._next_home = self._next_check = self._next_queues = 0.0
         self._check_all = False
         self._told: set[Any] = set()
+        self._events: list[Any] = []
 
     # --- Life ---
 
@@ -101,6 +102,8 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def heartbeat(self) -> None:
         """Hand over what waits, report what is over."""
+        if not self._task_event_logs:
+            self._events.clear()
         self._safely("heartbeat", super().heartbeat)
 
     def _open(self) -> Site | None:
@@ -383,3 +386,9 @@ class AirExecutor(Guarded, BaseExecutor):
     def _tell(self, key: Any, event: str, text: str) -> None:
         """Where people look: the task's events in Airflow's UI."""
         self._safely("a task event", self.log_task_event, event=event, extra=text, ti_key=key)
+
+    def log_task_event(self, *, event: str, extra: str, ti_key: Any) -> None:
+        """Airflow saves events through weak references: one that nobody else holds is gone before it is written."""
+        super().log_task_event(event=event, extra=extra, ti_key=ti_key)
+        if self._task_event_logs:
+            self._events.append(self._task_event_logs[-1])

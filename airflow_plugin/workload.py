@@ -149,11 +149,9 @@ def _run(workload: Any, server: str) -> int:
     from airflow.executors.base_executor import BaseExecutor
 
     name = os.environ.get(JOB_VARIABLE) or workload.display_name
-    # No blank in the title: Python counts the fields of /proc/self/stat by blanks, and would take this for a process with
-    # threads that must not fork.
-    code: int = BaseExecutor.run_workload(
-        workload, server=server, subprocess_logs_to_stdout=True, proctitle=f"air-executor:{name}"
-    )
+    # No blank in the title: Python counts the fields of /proc/self/stat by blanks, and would take this for a process
+    # with threads that must not fork.
+    code: int = BaseExecutor.run_workload(workload, server=server, proctitle=f"air-executor:{name}")
     return code
 
 
