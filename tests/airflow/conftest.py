@@ -53,11 +53,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_stack_of)
 
 
-def _stack_of(item: pytest.Item) -> int:
+def _stack_of(item: pytest.Item) -> tuple[int, bool]:
+    """Tests that need a scheduler of their own come last on their stack, for going back costs a restart."""
     callspec = getattr(item, "callspec", None)
     if HERE not in item.path.parents or callspec is None or "shared_airflow" not in callspec.params:
-        return -1
-    return databases.NAMES.index(callspec.params["shared_airflow"])
+        return (-1, False)
+    own_scheduler = item.get_closest_marker("own_scheduler") is not None
+    return (databases.NAMES.index(callspec.params["shared_airflow"]), own_scheduler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "own_scheduler: restarts the scheduler with other settings")
 
 
 @pytest.hookimpl(hookwrapper=True)

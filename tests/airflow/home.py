@@ -89,9 +89,6 @@ class Home:
 
         waiting.until(over, f"the jobs of {runs} to be over", seconds)
 
-    def runner_ids(self) -> set[str]:
-        return {str(runner["id"]) for runner in self.runners()}
-
     def runners(self) -> list[dict[str, Any]]:
         directory = self.path / "runners"
         return [_object(file) for file in sorted(directory.glob("*.json"))] if directory.is_dir() else []
@@ -99,6 +96,9 @@ class Home:
     def token_of(self, job: Job) -> str:
         """The token in the workload of a job that has not ended."""
         return str(_object(job.path / "workload.json")["token"])
+
+    def runners_for(self, queue: str) -> list[dict[str, Any]]:
+        return [runner for runner in self.runners() if queue in runner["queues"] and not runner["draining"]]
 
     def containing(self, needle: str) -> list[Path]:
         """Every file below the home that holds this text."""

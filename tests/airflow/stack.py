@@ -136,7 +136,10 @@ class Stack:
 
     def kill_scheduler(self) -> None:
         """kill -9, the scheduler's process alone: what it started is on its own from now on."""
+        children = self.component("scheduler").children()
         self.end_component("scheduler", signal.SIGKILL)
+        # Airflow's log server does not notice the death of its parent, and would keep the port from the next one.
+        processes.end([child for child in children if "serve-logs" in processes.describe(child)], 5)
 
     def start_scheduler(self, **settings: str) -> None:
         """Start the scheduler and wait until it has told the database that it is there."""
@@ -163,12 +166,16 @@ class Stack:
             command, env=self.environment, cwd=self.root, capture_output=True, text=True, check=check, timeout=60
         )
 
-    def start_runner(self, *arguments: str) -> str:
-        """Start one more runner in the foreground; return its id once it is registered."""
-        before = self.home.runner_ids()
-        name = f"runner-{len(self._components)}"
-        self.spawn(name, [str(BIN / "air-executor"), "runner", "start", *arguments])
-        return waiting.until(lambda: self.home.runner_ids() - before, "the runner to register", 30).pop()
+    @contextlib.contextmanager
+    def runner(self, queue: str, *arguments: str) -> Iterator[str]:
+        """One more runner, which serves that queue; its id, once it is registered."""
+        command = ["runner", "start", "--queues", queue, "--preload", "airflow_plugin.workload", *arguments]
+        self.spawn(f"runner-{queue}", [str(BIN / "air-executor"), *command])
+        try:
+            found = waiting.until(lambda: self.home.runners_for(queue), "the runner to register", 30)
+            yield str(found[0]["id"])
+        finally:
+            self.end_component(f"runner-{queue}")
 
     def end_runners(self) -> None:
         """End the runners that the executor started: they outlive a scheduler on purpose."""
@@ -194,7 +201,8 @@ class Stack:
 
     def tails(self, characters: int = 4000) -> Iterator[tuple[str, str]]:
         for file in sorted((self.root / "log").glob("*.log")):
-            yield file.stem, file.read_text(errors="replace")[-characters:]
+            lines = file.read_text(errors="replace").splitlines(keepends=True)
+            yield file.stem, "".join(line for line in lines if "[http.access]" not in line)[-characters:]
 
     def new_output(self, name: str) -> str:
         """What a component has written since this was last asked."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.airflow import databases, examples, stack
 
-pytestmark = [databases.ON_POSTGRES, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.timeout(420)
 
 EXPECTED = examples.expected()
 
@@ -24,15 +24,18 @@ def test_the_recorded_states_are_those_of_this_airflow() -> None:
     assert installed == EXPECTED["versions"], "run python -m tests.airflow.record_expected"
 
 
+@databases.ON_POSTGRES
 def test_every_example_is_run_or_left_out_with_a_reason(outcomes: dict[str, examples.Outcome]) -> None:
     assert outcomes.keys() == EXPECTED["dags"].keys()
     assert len(outcomes) >= 40
 
 
+@databases.ON_POSTGRES
 @pytest.mark.parametrize("dag_id", sorted(EXPECTED["dags"]))
 def test_example_ends_as_under_local_executor(outcomes: dict[str, examples.Outcome], dag_id: str) -> None:
     assert outcomes[dag_id] == EXPECTED["dags"][dag_id]
 
 
+@databases.ON_POSTGRES
 def test_no_component_logged_an_exception(shared_airflow: stack.Stack, outcomes: dict[str, examples.Outcome]) -> None:
     shared_airflow.assert_no_exception()

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
-from tests.airflow import databases, rest, stack, waiting
+import pytest
+
+from tests.airflow import databases, home, rest, stack, waiting
 
 PARALLELISM = 4
 
 
+@pytest.mark.own_scheduler
 @databases.ON_POSTGRES
 def test_no_more_tasks_work_than_parallelism_allows_and_the_weightiest_come_first(
     shared_airflow: stack.Stack,
 ) -> None:
     shared_airflow.use_scheduler(CORE__PARALLELISM=str(PARALLELISM))
     run = shared_airflow.rest.trigger("crowd")
-    most = 0
-
-    def done() -> bool:
-        nonlocal most
-        states = [job.state["state"] for job in shared_airflow.home.jobs_of(run)]
-        most = max(most, states.count("working"))
-        return len(states) == 50 and set(states) == {"completed"}
-
-    waiting.until(done, "50 tasks to run", 90, 0.02)
-    assert shared_airflow.rest.finished(run) == "success"
-    assert most == PARALLELISM
+    assert shared_airflow.rest.finished(run, 90) == "success"
+    shared_airflow.home.wait_finished(run)
     jobs = sorted(shared_airflow.home.jobs_of(run), key=lambda job: str(job.state["created_at"]))
+    assert len(jobs) == 50
+    assert most_at_once(jobs) == PARALLELISM
     weights = [int(job.labels["task_id"].removeprefix("weight_")) for job in jobs]
     # Slots that become free together are refilled together, and within such a batch the time of making has no order.
     assert all(abs(weight - expected) < PARALLELISM for weight, expected in zip(weights, range(50, 0, -1), strict=True))
@@ -36,8 +33,8 @@ def test_no_more_tasks_work_than_parallelism_allows_and_the_weightiest_come_firs
 def test_a_runner_starts_the_job_of_the_highest_priority_next(airflow: stack.Stack) -> None:
     run = airflow.rest.trigger("narrow")
     waiting.until(lambda: len(airflow.home.jobs_of(run)) == 5, "five jobs to wait", 40)
-    airflow.start_runner("--queues", "narrow", "--slots", "1", "--preload", "airflow_plugin.workload")
-    assert airflow.rest.finished(run) == "success"
+    with airflow.runner("narrow", "--slots", "1"):
+        assert airflow.rest.finished(run) == "success"
     assert airflow.marks(f"narrow-{run.run_id}") == ["5", "4", "3", "2", "1"]
 
 
@@ -48,14 +45,15 @@ def test_a_task_for_a_queue_runs_on_a_runner_that_serves_it(airflow: stack.Stack
     assert workload.stat().st_mode & 0o777 == 0o600
     token = airflow.home.token_of(job)
     assert job.state["state"] == "waiting"
-    runner = airflow.start_runner("--queues", "heavy")
-    assert airflow.rest.finished(run) == "success"
-    airflow.home.wait_finished(run)
+    with airflow.runner("heavy") as runner:
+        assert airflow.rest.finished(run) == "success"
+        airflow.home.wait_finished(run)
     state = airflow.home.job_of(run, "lift").state
     assert (state["queue"], state["runner"]["runner"]) == ("heavy", runner)
     assert airflow.home.containing(token) == []
 
 
+@pytest.mark.own_scheduler
 @databases.ON_POSTGRES
 def test_tasks_choose_between_two_executors(shared_airflow: stack.Stack) -> None:
     shared_airflow.use_scheduler(CORE__EXECUTOR="LocalExecutor,airflow_plugin.AirExecutor", CORE__PARALLELISM="2")
@@ -67,15 +65,16 @@ def test_tasks_choose_between_two_executors(shared_airflow: stack.Stack) -> None
     shared_airflow.assert_no_exception("scheduler")
 
 
+@pytest.mark.own_scheduler
 @databases.ON_POSTGRES
 def test_a_task_that_waits_too_long_in_its_queue_is_taken_back_and_tried_again(shared_airflow: stack.Stack) -> None:
     shared_airflow.use_scheduler(SCHEDULER__TASK_QUEUED_TIMEOUT="10", SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL="1")
     run = shared_airflow.rest.trigger("unserved")
     waiting.until(lambda: _requeued(shared_airflow, run), "Airflow to take the task back", 60, 0.5)
     waiting.until(lambda: _was_cancelled(shared_airflow, run), "its job to be cancelled", 20)
-    shared_airflow.start_runner("--queues", "nobody", "--preload", "airflow_plugin.workload")
-    assert shared_airflow.rest.finished(run) == "success"
-    shared_airflow.home.wait_finished(run)
+    with shared_airflow.runner("nobody"):
+        assert shared_airflow.rest.finished(run) == "success"
+        shared_airflow.home.wait_finished(run)
     assert {job.state["state"] for job in shared_airflow.home.jobs_of(run)} == {"completed"}
     shared_airflow.assert_no_exception("scheduler")
 
@@ -87,3 +86,12 @@ def _requeued(airflow: stack.Stack, run: rest.Run) -> bool:
 def _was_cancelled(airflow: stack.Stack, run: rest.Run) -> bool:
     job = airflow.home.job_of(run, "waits")
     return '"cancelled"' in (job.path / "events.jsonl").read_text()
+
+
+def most_at_once(jobs: list[home.Job]) -> int:
+    """How many of the jobs worked at the same time, by what they say of themselves."""
+    changes = [(str(job.state["started_at"]), 1) for job in jobs] + [
+        (str(job.state["finished_at"]), -1) for job in jobs
+    ]
+    working = list(itertools.accumulate(change for _, change in sorted(changes)))
+    return max(working)

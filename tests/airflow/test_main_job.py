@@ -47,7 +47,8 @@ class Ran:
             yield from self.airflow.home.jobs_of(run)
 
     def show(self, job: home.Job) -> dict[str, Any]:
-        return dict(json.loads(self.airflow.air_executor("show", "--json", job.name).stdout))
+        shown = json.loads(self.airflow.air_executor("show", "--json", job.name).stdout)
+        return dict(shown["job"])
 
 
 @pytest.fixture(scope="module")

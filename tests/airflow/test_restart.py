@@ -24,12 +24,12 @@ def ended_once(airflow: stack.Stack, run: rest.Run) -> None:
 def test_scheduler_killed_and_restarted_at_once(airflow: stack.Stack) -> None:
     run = airflow.rest.trigger("held")
     started(airflow, run)
-    runners = airflow.home.runner_ids()
     airflow.kill_scheduler()
     airflow.start_scheduler()
     airflow.release(run.run_id)
     ended_once(airflow, run)
-    assert airflow.home.runner_ids() == runners, "the new scheduler should use the runner that is there"
+    # The new scheduler starts a runner of its own code and settings; the old one ends when its last job is over.
+    waiting.until(lambda: len(airflow.home.runners()) == 1, "one runner to be left", 30)
     airflow.assert_no_exception("scheduler")
 
 
