@@ -121,7 +121,6 @@ class AirExecutor(Guarded, BaseExecutor):
             self._home_refused(error)
             return None
         self._usable = True
-        self._told.clear()
         return self._site
 
     def _make_site(self) -> Site:
@@ -165,6 +164,7 @@ class AirExecutor(Guarded, BaseExecutor):
         except HomeError as error:
             self._home_refused(error)
             return
+        self._told.clear()
         for name, answer in answers.items():
             workload, submission = built[name]
             if answer.verdict is handover.Verdict.TAKEN:

@@ -1,0 +1,79 @@
+"""Airflow's real objects and a real home, without a scheduler and without a runner.
+
+Airflow reads its home when it is imported, so this file chooses one before anything else does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="air-plugin-tests-"))
+atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW__", "AIR_EXECUTOR"))]:
+    del os.environ[_name]
+os.environ |= {
+    "AIRFLOW_HOME": str(AIRFLOW_HOME),
+    "AIRFLOW__API_AUTH__JWT_SECRET": "0123456789abcdef" * 4,
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__EXECUTOR": "airflow_plugin.AirExecutor",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}",
+    "AIRFLOW__API__BASE_URL": "http://localhost:8080",
+}
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what Airflow warns of while it is imported is not about us
+    from airflow_plugin import workload
+
+    workload.preload()
+    importlib.import_module("airflow.jobs.scheduler_job_runner")
+
+from air_executor import store  # noqa: E402
+from air_executor.client import AirExecutorClient  # noqa: E402
+from air_executor.paths import Home  # noqa: E402
+from airflow_plugin.executor import AirExecutor  # noqa: E402
+from tests.plugin import fleet  # noqa: E402
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home that the executor finds by its option."""
+    home = Home(tmp_path / "home")
+    store.ensure_home(home)
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", str(home.root))
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__START_RUNNER", "False")
+    return home
+
+
+@pytest.fixture
+def api(home: Home) -> AirExecutorClient:
+    return AirExecutorClient(home.root)
+
+
+@pytest.fixture
+def executor(home: Home) -> AirExecutor:
+    """A started executor that starts no runner."""
+    return fleet.start_executor()
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Any]:
+    """A ready metadata database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from airflow.utils.db import initdb
+
+        initdb()
+    yield
+    from airflow.settings import dispose_orm
+
+    dispose_orm(do_log=False)
