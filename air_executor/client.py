@@ -129,7 +129,8 @@ class AirExecutorClient:
         pause = _POLL_FIRST
         while not (job := self.get_job(name)).state.terminal:
             if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeoutError(f"the job {name} is still {job.state} after {timeout:g} s; it goes on")
+                waited = round(timeout or 0.0, 2)
+                raise WaitTimeoutError(f"the job {name} is still {job.state} after {waited:g} s; it goes on")
             time.sleep(pause)
             pause = min(_POLL_LAST, pause * 1.3)
         return job

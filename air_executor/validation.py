@@ -31,7 +31,7 @@ def check_name(kind: str, name: object, limit: int = MAX_NAME_BYTES) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidNameError(f"{kind} must be a text that is not empty, not {_show(name)}")
     if len(name) > limit:
-        raise InvalidNameError(f"{kind} {_show(name)} is {len(name)} characters long; at most {limit} are allowed")
+        raise InvalidNameError(f"{kind} {name[:40]!r}... is {len(name)} characters long; at most {limit} are allowed")
     if not _NAME.match(name):
         raise InvalidNameError(
             f"{kind} {_show(name)} must start with a letter or digit and hold only ASCII letters, digits, '.', '_', '-'"

@@ -82,7 +82,9 @@ def follow(
         if job.state.terminal:
             return job
         if deadline is not None and time.monotonic() >= deadline:
-            raise WaitTimeoutError(f"the job {name} is still {job.state} after {timeout:g} s; it goes on")
+            raise WaitTimeoutError(
+                f"the job {name} is still {job.state} after {round(timeout or 0, 2):g} s; it goes on"
+            )
         pause = _FIRST_PAUSE if grown else min(_LAST_PAUSE, pause * _GROWTH)
         time.sleep(pause)
 
