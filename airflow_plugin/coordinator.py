@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import structlog
@@ -45,6 +45,7 @@ _IDLE_WAIT = 0.05
 _MAX_ERROR = 500
 _FAILURE = "Task failed with exception"
 """What Airflow logs with the exception that ended a task; other exceptions are of callbacks and listeners."""
+_DAG_MISSING = "Dag not found during start up"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.failure: str | None = None
+        """The exception that ended the task."""
+        self.complaint: str | None = None
+        """The first error that Airflow's own part of the task process tells of."""
         self.error: str | None = None
+        """The last error that anybody tells of."""
         self.last_words: str | None = None
         """The last line on stderr."""
         self._echo = joblog.Echo()
@@ -93,7 +98,9 @@ class Recorder:
 
     def best(self, *, crashed: bool) -> str | None:
         """The likeliest cause of a failure, in one line. Last words tell something only of a crash."""
-        text = self.failure or self.error or (self.last_words if crashed else None)
+        text = self.failure or self.complaint or self.error or (self.last_words if crashed else None)
+        if text == _DAG_MISSING and self.error:  # which is what the file raised when it was imported
+            text = f"{text}: {self.error}"
         return None if text is None else " ".join(text.split())[:_MAX_ERROR]
 
     def _record(self, _logger: Any, method: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,12 +110,15 @@ class Recorder:
         raise structlog.DropEvent
 
     def _remember(self, text: str, event: Mapping[str, Any]) -> None:
-        if event.get("logger") == "task.stderr":
+        logger, told = event.get("logger"), describe_exception(event.get("error_detail"))
+        if logger == "task.stderr":
             self.last_words = text.strip() or self.last_words
-        elif text == _FAILURE and self.failure is None:
-            self.failure = describe_exception(event.get("error_detail")) or text
-        elif text != _FAILURE:
-            self.error = describe_exception(event.get("error_detail")) or _describe_event(text, event)
+        elif text == _FAILURE:
+            self.failure = self.failure or told or text
+        elif logger == "task":
+            self.complaint = self.complaint or told or _describe_event(text, event)
+        else:
+            self.error = told or _describe_event(text, event)
 
 
 def describe_exception(detail: Any) -> str | None:
@@ -206,7 +216,13 @@ class TaskProcess(Watched, ActivitySubprocess):
 
 @attrs.define(kw_only=True, slots=False)
 class CallbackProcess(Watched, CallbackSubprocess):
-    """The process of a callback."""
+    """The process of a callback. There is one in the life of a Python process, and nobody else gets hold of it."""
+
+    heard: ClassVar[Recorder] = Recorder()
+
+    @property
+    def recorder(self) -> Recorder:
+        return self.heard
 
 
 class AirCoordinator(BaseCoordinator):

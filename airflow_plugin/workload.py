@@ -108,10 +108,14 @@ def read(path: Path) -> Any:
         raise InvalidWorkloadError(f"the workload {path} cannot be read: {error.strerror}") from None
     try:
         return TypeAdapter[Any](workloads.ExecutorWorkload).validate_json(content)
-    except ValidationError as error:  # its text holds the input, and that holds the token
-        found = error.errors(include_input=False, include_url=False, include_context=False)
-        problems = "; ".join(".".join(map(str, item["loc"])) + f" ({item['type']})" for item in found[:5])
-        raise InvalidWorkloadError(f"{path} holds no workload of this Airflow: {problems}") from None
+    except ValidationError as error:
+        raise InvalidWorkloadError(f"{path} holds no workload of this Airflow: {_problems(error)}") from None
+
+
+def _problems(error: Any) -> str:
+    """What pydantic found, without the input that its own text shows: there may be a token in it."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(".".join(map(str, item["loc"])) + f" ({item['type']})" for item in found[:5])
 
 
 def run(workload: Any, server: str) -> tuple[ExitCode, str]:
@@ -121,11 +125,25 @@ def run(workload: Any, server: str) -> tuple[ExitCode, str]:
     if isinstance(workload, workloads.ExecuteTask):
         return _run_task(workload, server)
     if isinstance(workload, workloads.ExecuteCallback):
-        _watch_callbacks()
+        return _run_callback(workload, server)
     try:
         _run(workload, server)
     except Exception as error:
         return ExitCode.TASK_FAILED, explain(error, server)
+    return ExitCode.OK, "completed"
+
+
+def _run_callback(workload: Any, server: str) -> tuple[ExitCode, str]:
+    """Airflow has no hook for the class of a callback's process; this process runs one callback and nothing else."""
+    from airflow.sdk.execution_time import callback_supervisor
+
+    from airflow_plugin.coordinator import CallbackProcess
+
+    callback_supervisor.CallbackSubprocess = CallbackProcess  # type: ignore[misc]
+    try:
+        _run(workload, server)
+    except Exception as error:
+        return ExitCode.TASK_FAILED, CallbackProcess.heard.best(crashed=True) or explain(error, server)
     return ExitCode.OK, "completed"
 
 
@@ -205,7 +223,10 @@ def describe_refusal(error: Any) -> str:
 def explain(error: Exception, server: str) -> str:
     """An exception in one line."""
     import httpx
+    from pydantic import ValidationError
 
+    if isinstance(error, ValidationError):
+        return f"{error.title} is not as it should be: {_problems(error)}"
     text = " ".join(str(error).split())
     if isinstance(error, httpx.TransportError):
         return f"Airflow's API server at {server} did not answer ({type(error).__name__}: {text})"
@@ -220,15 +241,6 @@ def _prepare_process() -> None:
     os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
     dispose_orm(do_log=False)
     configure_logging(json_output=False, output=sys.stdout, colored_console_log=False)
-
-
-def _watch_callbacks() -> None:
-    """Airflow has no hook for the class of a callback's process; this process runs one callback and nothing else."""
-    from airflow.sdk.execution_time import callback_supervisor
-
-    from airflow_plugin.coordinator import CallbackProcess
-
-    callback_supervisor.CallbackSubprocess = CallbackProcess  # type: ignore[misc]
 
 
 def _end(code: ExitCode, reason: str) -> int:
