@@ -82,6 +82,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def start(self) -> None:
         """Open the home and start a runner. If the home cannot be used, tasks stay queued until it can."""
+        self._site, self._usable, self._next_home = None, False, 0.0  # one that has ended may be started again
         self._next_queues = time.monotonic() + QUEUE_INTERVAL
         site = self._open()
         if site is not None:
@@ -96,6 +97,8 @@ class AirExecutor(Guarded, BaseExecutor):
         waiting = keys.queued_callbacks(self)
         if waiting:
             self._process_workloads(waiting)
+        if self._site is not None:
+            self._safely("the runner", self._site.keeper.close)
 
     def terminate(self) -> None:
         """Nothing to end: jobs are no children of the scheduler."""

@@ -65,6 +65,14 @@ class RunnerKeeper:
             if self._renew_before or starter.unserved(self.home, self.options.queues):
                 self._start()
 
+    def close(self) -> None:
+        """Want no runner any more; one that is being started goes on."""
+        self.wanted = False
+        if self._starting is not None and self._starting.poll() is not None:
+            self._starting = None
+        if self._output is not None:
+            self._output.close()
+
     def _start(self) -> None:
         arguments = [str(self.home.root), starter.encode(self.options, self._renew_before)]
         environment = {name: value for name, value in os.environ.items() if name != "_AIRFLOW_PROCESS_CONTEXT"}
