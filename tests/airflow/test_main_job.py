@@ -99,13 +99,13 @@ def test_no_token_is_left_below_the_home(ran: Ran) -> None:
 
 
 def test_the_event_file_tells_the_life_of_a_job(ran: Ran) -> None:
-    for job in ran.airflow.home.jobs_of(ran.states, "push"):
-        text = (job.path / "events.jsonl").read_text()
-        assert [word for word in ("waiting", "working", "completed") if f'"{word}"' in text] == [
-            "waiting",
-            "working",
-            "completed",
-        ]
+    events = ran.airflow.home.job_of(ran.states, "push").events
+    assert [(event["from"], event["to"]) for event in events if event["event"] == "job"] == [
+        (None, "waiting"),
+        ("waiting", "working"),
+        ("working", "completed"),
+    ]
+    assert all(event["by"] and event["why"] for event in events if event["event"] == "job")
 
 
 @pytest.mark.parametrize("task_id", ["deferred", "pokes"])

@@ -11,7 +11,7 @@ def started(airflow: stack.Stack, run: rest.Run) -> int:
     return int(line.removeprefix("start "))
 
 
-def ended_once(airflow: stack.Stack, run: rest.Run) -> None:
+def ended_once(airflow: stack.Stack, run: rest.Run, body: int) -> None:
     assert airflow.rest.finished(run, 60) == "success"
     assert [line.split()[0] for line in airflow.marks(run.run_id)] == ["start", "end"]
     (task,) = airflow.rest.tasks(run)
@@ -19,15 +19,17 @@ def ended_once(airflow: stack.Stack, run: rest.Run) -> None:
     airflow.home.wait_finished(run)
     job = airflow.home.job_of(run, "body")
     assert (job.state["state"], job.state["attempt"]) == ("completed", 1)
+    own = (body, int(job.state["runner"]["pid"]))
+    waiting.until(lambda: not any(map(processes.exists, own)), "the processes of the job to be gone", 10)
 
 
 def test_scheduler_killed_and_restarted_at_once(airflow: stack.Stack) -> None:
     run = airflow.rest.trigger("held")
-    started(airflow, run)
+    body = started(airflow, run)
     airflow.kill_scheduler()
     airflow.start_scheduler()
     airflow.release(run.run_id)
-    ended_once(airflow, run)
+    ended_once(airflow, run, body)
     # The new scheduler starts a runner of its own code and settings; the old one ends when its last job is over.
     waiting.until(lambda: len(airflow.home.runners()) == 1, "one runner to be left", 30)
     airflow.assert_no_exception("scheduler")
@@ -36,7 +38,7 @@ def test_scheduler_killed_and_restarted_at_once(airflow: stack.Stack) -> None:
 @databases.ON_POSTGRES
 def test_scheduler_killed_and_restarted_when_it_counts_as_dead(airflow: stack.Stack) -> None:
     during, after = airflow.rest.trigger("held"), airflow.rest.trigger("held")
-    bodies = [started(airflow, during), started(airflow, after)]
+    first, second = started(airflow, during), started(airflow, after)
     airflow.kill_scheduler()
     airflow.release(during.run_id)
     waiting.until(lambda: airflow.marks(during.run_id)[-1] == "end", "the first body to end without a scheduler", 30)
@@ -44,7 +46,6 @@ def test_scheduler_killed_and_restarted_when_it_counts_as_dead(airflow: stack.St
     waiting.until(lambda: not airflow.rest.healthy("scheduler"), "the scheduler to count as dead", 60, 1)
     airflow.start_scheduler()
     airflow.release(after.run_id)
-    ended_once(airflow, during)
-    ended_once(airflow, after)
+    ended_once(airflow, during, first)
+    ended_once(airflow, after, second)
     airflow.assert_no_exception("scheduler")
-    waiting.until(lambda: not any(map(processes.exists, bodies)), "the bodies' processes to be gone", 10)

@@ -1,4 +1,4 @@
-"""The scheduler's loop goes on whatever becomes of the executor's home."""
+"""The scheduler's loop goes on whatever becomes of the executor's home or configuration."""
 
 from __future__ import annotations
 
@@ -45,3 +45,19 @@ def test_a_home_that_is_gone_does_not_stop_the_scheduler(airflow: stack.Stack, h
     assert airflow.rest.finished(again) == "success"
     assert airflow.running("scheduler")
     assert airflow.component("scheduler") == scheduler
+
+
+@pytest.mark.own_scheduler
+def test_a_wrong_option_does_not_stop_the_scheduler(shared_airflow: stack.Stack) -> None:
+    shared_airflow.use_scheduler(AIR_EXECUTOR__SLOTTS="4")
+    waits = shared_airflow.rest.trigger("one")
+    assert shared_airflow.rest.finished(shared_airflow.rest.trigger("empty")) == "success"
+
+    def told() -> bool:
+        return any("slotts" in str(event["extra"]).lower() for event in shared_airflow.rest.events(waits, "ping"))
+
+    waiting.until(told, "the task's events to name the option", 30, 0.5)
+    assert shared_airflow.running("scheduler")
+    # What waited runs as soon as the option is right.
+    shared_airflow.use_scheduler()
+    assert shared_airflow.rest.finished(waits, 90) == "success"
