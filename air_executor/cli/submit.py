@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +158,8 @@ def _tasks(content: dict[str, Any], args: argparse.Namespace) -> list[model.Task
 
 
 def _job(content: dict[str, Any], args: argparse.Namespace) -> model.Job:
+    import uuid
+
     from air_executor import model
 
     given = {key: content[key] for key in _OPTIONS if key in content}
