@@ -287,11 +287,14 @@ def names(home: Home) -> Iterator[str]:
                 yield entry.name
 
 
-def newest_names(home: Home) -> list[str]:
+def newest_names(home: Home, *, changed_since: float = 0.0) -> list[str]:
     """The names of all jobs, the most recently changed first.
 
     The time is that of the directory, which changes whenever state.json or tasks.json is replaced: the order costs one
     look at each directory and opens no file.
+
+    Args:
+        changed_since: leave out those that were last changed before this (seconds since the epoch).
     """
     found: list[tuple[float, str]] = []
     try:
@@ -303,7 +306,7 @@ def newest_names(home: Home) -> list[str]:
             if validation.is_name(entry.name):
                 with contextlib.suppress(FileNotFoundError):
                     found.append((entry.stat(follow_symlinks=False).st_mtime, entry.name))
-    return [name for _, name in sorted(found, reverse=True)]
+    return [name for changed, name in sorted(found, reverse=True) if changed >= changed_since]
 
 
 def _read_or_explain(paths: JobPaths, path: Path, name: str) -> dict[str, Any]:

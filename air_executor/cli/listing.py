@@ -3,7 +3,8 @@
 `--json` prints a list of the jobs as state.json has them.
 
 The newest are found by the times of their directories, which change with every change of a job's state: a list of 50
-reads about 50 jobs, however many there are. Without a limit, or when few match, all are read.
+reads about 50 jobs, however many there are, and `--since` reads only those that changed since. Without a limit, or when
+few match, all are read.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from air_executor.paths import Home
 
 DEFAULT_LIMIT = 50
+_CLOCK_SLACK = 60.0
+"""Seconds by which the clock of a file server, which times directories, may be behind."""
 
 
 def add(commands: arguments.Commands) -> None:
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from air_executor import model, store
 
     home = lookup.open_home(args)
-    wanted = (job for job in _read(home, store.newest_names(home)) if _fits(job, args))
+    since = 0.0 if args.since is None else time.time() - args.since - _CLOCK_SLACK
+    wanted = (job for job in _read(home, store.newest_names(home, changed_since=since)) if _fits(job, args))
     limit = None if args.all else args.limit
     found = list(itertools.islice(wanted, limit + 1 if limit else None))
     shown = sorted(found[:limit], key=lambda job: job.created_at, reverse=True)

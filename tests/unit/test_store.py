@@ -296,5 +296,6 @@ def test_names_are_those_of_jobs_newest_first(home: Home, submit: Submit) -> Non
     (home.jobs / ".tmp-1").mkdir()
     (home.jobs / "not a job").mkdir()
     assert store.newest_names(home) == ["new", "middle", "old"]
+    assert store.newest_names(home, changed_since=1) == ["new", "middle"]
     assert sorted(store.names(home)) == ["middle", "new", "old"]
     assert store.newest_names(Home(home.root / "gone")) == list(store.names(Home(home.root / "gone"))) == []
