@@ -11,8 +11,10 @@ be shared after it. Neither starts a thread or opens a connection.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -29,15 +31,19 @@ MAX_REASON = 1000
 
 PRELOADED = (
     "airflow_plugin.coordinator",
+    "airflow.dag_processing.bundles.local",
     "airflow.dag_processing.bundles.manager",
     "airflow.dag_processing.dagbag",
     "airflow.executors.base_executor",
     "airflow.executors.workloads",
     "airflow.sdk",
     "airflow.sdk.api.client",
+    "airflow.sdk.bases.decorator",
+    "airflow.sdk.bases.hook",
     "airflow.sdk.bases.operator",
     "airflow.sdk.bases.sensor",
     "airflow.sdk.definitions.dag",
+    "airflow.sdk.definitions.decorators",
     "airflow.sdk.execution_time.callback_supervisor",
     "airflow.sdk.execution_time.connection_test_supervisor",
     "airflow.sdk.execution_time.supervisor",
@@ -45,7 +51,16 @@ PRELOADED = (
     "airflow.sdk.log",
     "setproctitle",
 )
+"""What every workload needs."""
 
+LIKELY = (
+    "airflow.providers.standard.decorators.bash",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.operators.bash",
+    "airflow.providers.standard.operators.empty",
+    "airflow.providers.standard.operators.python",
+)
+"""What most DAG files import, if it is installed."""
 
 RELEASED = frozenset({"deferred", "up_for_reschedule", "awaiting_input"})
 """Reasons of a good end after which the same try runs again later."""
@@ -262,6 +277,26 @@ def preload() -> None:
     """Import what workloads need; a template calls it before it forks."""
     for name in PRELOADED:
         importlib.import_module(name)
+    for name in LIKELY:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    _load_certificates()
+
+
+def _load_certificates() -> None:
+    """Airflow's client reads all public certificates, which takes a third of the time of a short task."""
+    from airflow.sdk.api import client
+
+    load = getattr(client.Client, "_get_ssl_context_cached", None)
+    if load is None:
+        return
+    log = client.log
+    client.log = logging.getLogger("airflow_plugin.preload")  # a structlog logger keeps the stream it first wrote to
+    try:
+        with contextlib.suppress(OSError):  # a wrong path is told where it matters: in the task
+            load(client.API_SSL_CA_FILE_PATH, client.API_SSL_CERT_PATH)
+    finally:
+        client.log = log
 
 
 def after_fork() -> None:
