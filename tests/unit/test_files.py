@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from air_executor import _files
 from air_executor.errors import CorruptFileError
+from air_executor.testing import wait_for
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=4))
@@ -115,11 +118,21 @@ def test_a_program_that_the_holder_runs_does_not_keep_the_lock(tmp_path: Path) -
     lock = _files.Lock(tmp_path / "lock")
     assert lock.acquire()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
-        lock.release()
-        assert not _files.is_locked(tmp_path / "lock")
+        lock.release()  # the system closes the child's copy a moment after the child began to run
+        wait_for(lambda: not _files.is_locked(tmp_path / "lock"), what="a free lock")
         child.communicate(b"\n")
 
 
 def test_the_filesystem_can_be_made_durable(tmp_path: Path) -> None:
     assert _files.sync_filesystem(tmp_path) == (sys.platform == "linux")
     _files.sync_directory(tmp_path)
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(os, "write", refuse)
+        _files.write_new(tmp_path / "cancel", b"{}")
+    assert list(tmp_path.iterdir()) == []
