@@ -6,6 +6,7 @@ where the content is not what it should be.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from air_executor.errors import CorruptFileError
+
+TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
+"""Errors that say something of the system at this moment, and nothing of a file."""
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
@@ -60,6 +64,10 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
         _write_all(fd, data)
         if durable:
             os.fsync(fd)
+    except BaseException:  # a full disk: half a file would count as a whole one
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
     finally:
         os.close(fd)
 

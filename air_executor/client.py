@@ -161,11 +161,16 @@ class AirExecutorClient:
         return job
 
     def _cancel_waiting(self, job: Job, by: str) -> None:
-        """Claim it as a runner would: whoever wins the rename decides, and only the holder of the claim writes."""
+        """Claim it as a runner would: whoever wins the rename decides, and only the holder of the claim writes.
+
+        A job without a marker, whose submitter died or whose spool was deleted, gets one: else nobody could end it.
+        """
         holder = f"client-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         _files.make_directory(self.home.claims(holder))
         try:
-            if spool.claim(self.home, spool.marker_of(job), holder):
+            marker = spool.marker_of(job)
+            found = spool.claim(self.home, marker, holder)
+            if found or (repair.requeue_lost(self.home, job.name) and spool.claim(self.home, marker, holder)):
                 repair.resolve(self.home, job.name, "cancelled", by=by, holder=holder)
         finally:
             spool.remove_holder(self.home, holder)
@@ -232,16 +237,16 @@ class AirExecutorClient:
     def _remove(self, name: str) -> bool:
         """Under the lock, so that no new attempt can begin meanwhile; by rename first, so that no half job is seen."""
         lock = _files.Lock(self.home.job(name).lock)
-        if not lock.acquire():
-            return False
         try:
-            if not store.read_or_damaged(self.home, name).state.terminal:
+            if not lock.acquire() or not store.read_or_damaged(self.home, name).state.terminal:
                 return False
             doomed = self.home.jobs / f".tmp-removed-{uuid.uuid4().hex}"
             self.home.job(name).root.rename(doomed)
             spool.collect_finished(self.home, name)
             shutil.rmtree(doomed, ignore_errors=True)
             return True
+        except (FileNotFoundError, NotFoundError):  # somebody else prunes, too
+            return False
         finally:
             lock.release()
 

@@ -112,11 +112,11 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def send(processes: list[psutil.Process], number: signal.Signals) -> None:
-    """Signal each; psutil checks start times, so a pid that was used again is spared."""
+    """Signal each; psutil checks start times, so a pid that was used again is spared. So is what we may not signal."""
     import psutil
 
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # denied: a task that runs sudo
             process.send_signal(number)
 
 
@@ -134,8 +134,8 @@ def kill_tree(pid: int) -> None:
     send(list(reversed(found)), signal.SIGKILL)
 
 
-def kill_remnants(session: int, mark: str) -> None:
-    """KILL what a dead process left: its session, what carries `mark` in its environment, and the trees of both.
+def kill_remnants(session: int, *marks: str) -> None:
+    """KILL what a dead process left: its session, what carries all `marks` in its environment, and the trees of both.
 
     When a process dies, its children get another parent; the session and the environment are what they cannot lose by
     accident. A pid is not used again while it is the number of a session that has members; so if a process has that
@@ -143,14 +143,14 @@ def kill_remnants(session: int, mark: str) -> None:
 
     Args:
         session: the pid of the dead process, which led a session of that number.
-        mark: a line `NAME=value` of the environment that only its descendants have.
+        marks: lines `NAME=value` of the environment that together only its descendants have.
     """
     import psutil
 
     reused = start_time(session) is not None
     for process in psutil.process_iter():
         member = not reused and _session_of(process.pid) == session
-        if process.pid != os.getpid() and (member or _carries(process.pid, mark)):
+        if process.pid != os.getpid() and (member or _carries(process.pid, marks)):
             kill_tree(process.pid)
 
 
@@ -161,9 +161,9 @@ def _session_of(pid: int) -> int | None:
         return None
 
 
-def _carries(pid: int, mark: str) -> bool:
+def _carries(pid: int, marks: tuple[str, ...]) -> bool:
     try:
-        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return {os.fsencode(mark) for mark in marks} <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     except OSError:
         return False
 

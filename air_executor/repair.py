@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -78,10 +79,13 @@ def resolve(
             return _resolve_held(job, why, by, holder, outcome)
     except JobBusyError:
         return Verdict.LEAVE
-    except NotFoundError:
+    except (NotFoundError, InvalidNameError):
         verdict = Verdict.LEAVE
     except CorruptFileError as error:
-        held.condemn(home, name, error, by=by)
+        try:
+            held.condemn(home, name, error, by=by)
+        except (JobBusyError, NotFoundError):  # somebody took it, or removed it, since it was read
+            return Verdict.LEAVE
         verdict = Verdict.FAIL
     if holder is not None:
         spool.drop_claim(home, holder, name)
@@ -131,12 +135,15 @@ def read_cancel(job: held.HeldJob) -> StopRequest | None:
 
 def read_stop_request(home: Home, name: str) -> StopRequest | None:
     """The stop request of a job, or None. An unreadable one counts: its presence is the request."""
+    path = home.job(name).cancel
     try:
-        content = _files.read_object(home.job(name).cancel)
+        content = _files.read_object(path)
         return StopRequest(str(content.get("by", "unknown")), model.from_dict(model.Exit, content["exit"]))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (CorruptFileError, KeyError, TypeError, ValueError, OSError):
+        if not os.path.lexists(path):  # no descriptor was left to look with: that is no request
+            return None
         return StopRequest("unknown", model.Exit(ExitKind.CANCELLED, "cancelled by a file named cancel"))
 
 
@@ -166,26 +173,35 @@ def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
         with contextlib.suppress(JobBusyError):
             held.condemn(home, name, error, by=by)
         return f"damaged, now failed: {error}"
-    if job.state is JobState.WAITING and not claimed and not spool.marker_of(job).path(home).exists():
-        return _requeue_lost(home, name)
+    if job.state is JobState.WAITING and not claimed and requeue_lost(home, name):
+        return "was waiting without a place in its queue"
     if job.state is JobState.WORKING and not claimed and not _may_live(job):
         verdict = resolve(home, name, "its ephemeral runner is gone", by=by)
         return None if verdict is Verdict.LEAVE else f"was working without a process: {verdict.value}"
     return None
 
 
-def _requeue_lost(home: Home, name: str) -> str | None:
-    """Under the lock, because the job may be between two files of somebody who is just working on it."""
+def requeue_lost(home: Home, name: str) -> bool:
+    """Give a waiting job its marker back if it has none and nobody has claimed it; whether that was so.
+
+    Looked at once more under the lock, because the job may be between two files of somebody who is just working on it.
+    """
+    if not _is_lost(home, store.read(home, name)):
+        return False
     try:
         with held.HeldJob.acquire(home, name) as job:
-            if job.job.state is not JobState.WAITING or spool.marker_of(job.job).path(home).exists():
-                return None
-            if any((home.claims(holder) / name).exists() for holder in spool.holders(home)):
-                return None
+            if not _is_lost(home, job.job):
+                return False
             spool.enqueue(home, job.job)
-            return "was waiting without a place in its queue"
+            return True
     except (JobBusyError, NotFoundError, CorruptFileError):
-        return None
+        return False
+
+
+def _is_lost(home: Home, job: model.Job) -> bool:
+    if job.state is not JobState.WAITING or spool.marker_of(job).path(home).exists():
+        return False
+    return not any((home.claims(holder) / job.name).exists() for holder in spool.holders(home))
 
 
 def _may_live(job: model.Job) -> bool:

@@ -317,4 +317,6 @@ def _read_or_explain(paths: JobPaths, path: Path, name: str) -> dict[str, Any]:
             raise CorruptFileError(path, "is missing") from None
         raise NotFoundError(f"there is no job named {name} in {paths.root.parent.parent}") from None
     except OSError as error:
+        if error.errno in _files.TRANSIENT:  # out of descriptors: nobody may take a sound job for a damaged one
+            raise
         raise CorruptFileError(path, f"cannot be read: {error.strerror}") from None

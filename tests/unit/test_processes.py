@@ -99,6 +99,36 @@ def test_what_a_dead_process_left_is_killed_by_session_and_by_mark() -> None:
     wait_for(lambda: not any(processes.start_time(pid) for pid in left), what="the end of what was left")
 
 
+def test_what_carries_only_one_of_the_marks_is_somebody_elses() -> None:
+    mark = f"AIR_TEST_MARK={time.time_ns()}"
+    name, _, value = mark.partition("=")
+    with subprocess.Popen(["sleep", "300"], env={**os.environ, name: value, "OTHER": "b"}) as other:
+        processes.kill_remnants(2**22 + 1, mark, "OTHER=a")
+        assert processes.start_time(other.pid) is not None
+        processes.kill_remnants(2**22 + 1, mark, "OTHER=b")
+        assert other.wait(10) == -signal.SIGKILL
+
+
+def test_a_process_that_may_not_be_signalled_does_not_spare_the_others(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a task that runs sudo."""
+    wait_for(lambda: len(processes.tree(child.pid)) == 4, what="the tree")
+    refused = processes.tree(child.pid)[1].pid
+    send_signal = psutil.Process.send_signal
+
+    def send(process: psutil.Process, number: signal.Signals) -> None:
+        if process.pid == refused:
+            raise psutil.AccessDenied(process.pid)
+        send_signal(process, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil.Process, "send_signal", send)
+        processes.kill_tree(child.pid)
+    assert child.wait(10) == -signal.SIGKILL
+    processes.kill_tree(refused)
+
+
 def test_signals_are_described() -> None:
     assert processes.describe_signal(9) == "SIGKILL (9)"
     assert processes.describe_signal(4711) == "signal 4711"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
 
 import pytest
 
-from air_executor import client, held, model, processes, repair, runners, spool, store
-from air_executor.errors import CorruptFileError
+from air_executor import _files, client, held, model, processes, repair, runners, spool, store
+from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, Job, JobState, TaskStatus
 from air_executor.paths import Home
 from air_executor.repair import Verdict
@@ -182,3 +183,52 @@ def test_an_unreadable_request_is_still_one(home: Home, submit: Submit, content:
     home.job("a").cancel.write_text(content)
     request = repair.read_stop_request(home, "a")
     assert request is not None and request.state is JobState.CANCELLED
+
+
+def test_a_claim_that_names_no_job_is_dropped(home: Home) -> None:
+    home.claims("r").mkdir()
+    (home.claims("r") / "no job name").touch()
+    assert repair.resolve(home, "no job name", "?", by="r", holder="r") is Verdict.LEAVE
+    assert spool.claimed(home, "r") == []
+
+
+@pytest.mark.parametrize("error", [JobBusyError("held"), NotFoundError("pruned")])
+def test_a_damaged_job_that_somebody_else_takes_meanwhile_is_left(
+    home: Home, submit: Submit, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    submit("a")
+    home.job("a").tasks.write_text("{")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(held, "condemn", refuse)
+    assert repair.resolve(home, "a", "?", by="r") is Verdict.LEAVE
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE])
+def test_a_system_out_of_files_makes_no_job_damaged_or_cancelled(
+    home: Home, submit: Submit, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    submit("a")
+
+    def refuse(*_: object) -> dict[str, object]:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_files, "read_object", refuse)
+        assert repair.read_stop_request(home, "a") is None
+        with pytest.raises(OSError, match=os.strerror(number)):
+            repair.resolve(home, "a", "?", by="r")
+    assert store.read(home, "a").state is JobState.WAITING
+
+
+def test_a_waiting_job_that_lost_its_marker_gets_one_unless_it_is_claimed(home: Home, submit: Submit) -> None:
+    job = submit("a")
+    home.claims("r").mkdir()
+    spool.claim(home, spool.marker_of(job), "r")
+    assert repair.requeue_lost(home, "a") is False
+    spool.drop_claim(home, "r", "a")
+    assert repair.requeue_lost(home, "a") is True
+    assert waiting(home) == ["a"]
+    assert repair.requeue_lost(home, "a") is False
