@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor, get_execution_api_server_url
 
-from air_executor import held, spool, store
+from air_executor import held, repair, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
+from air_executor.model import JobState
 from air_executor.paths import Home
 from airflow_plugin import adoption, config, handover, jobs, keys, results, starter, tasklog
 from airflow_plugin.guard import Guarded
@@ -250,6 +251,8 @@ class AirExecutor(Guarded, BaseExecutor):
             return
         if job.state.terminal:
             self._report(entry, results.report(job, keys.kind_of(entry.key)))
+        elif job.state is JobState.WAITING:
+            repair.requeue_lost(site.home, entry.name)  # its submitter died just before it was queued
         if job.state.terminal or announced:
             spool.collect_finished(site.home, entry.name)
 
@@ -268,7 +271,11 @@ class AirExecutor(Guarded, BaseExecutor):
         age = self._strangers.due(name, now)
         if age is None and not self._ledger.was_ours(name):
             return
-        job = store.read_or_damaged(site.home, name)
+        try:
+            job = store.read_or_damaged(site.home, name)
+        except NotFoundError:  # somebody removed it
+            spool.collect_finished(site.home, name)
+            return
         if self._ledger.is_done(name, job.external_id):
             spool.collect_finished(site.home, name)
         elif age is None or job.trigger != "executor":

@@ -228,6 +228,15 @@ def test_what_was_handed_over_before_is_not_handed_over_twice(home: Home) -> Non
     assert executor.running == {task.key}
 
 
+def test_a_hand_over_that_was_cut_off_before_the_queue_is_completed(home: Home) -> None:
+    """The disk was full, or the scheduler killed, after the job was written and before its marker was."""
+    task = fleet.make_task()
+    [name] = fleet.hand_over(fleet.start_executor(), task)
+    spool.marker_of(store.read(home, name)).path(home).unlink()
+    fleet.hand_over(fleet.start_executor(), task)
+    assert [marker.job for marker in spool.waiting(home, "default")] == [name]
+
+
 def test_without_an_id_of_airflow_two_runs_of_a_try_are_still_told_apart(executor: AirExecutor, home: Home) -> None:
     first = fleet.make_task(external_executor_id=None)
     [name] = fleet.hand_over(executor, first)

@@ -82,6 +82,23 @@ def test_a_lost_announcement_is_made_up_for(executor: AirExecutor, home: Home) -
     assert executor.get_event_buffer() == {fleet.key_of(task): (fleet.SUCCESS, None)}
 
 
+def test_a_lost_place_in_the_queue_is_made_up_for(executor: AirExecutor, home: Home) -> None:
+    [name] = fleet.hand_over(executor, fleet.make_task())
+    spool.marker_of(store.read(home, name)).path(home).unlink()
+    check_all(executor)
+    assert [marker.job for marker in spool.waiting(home, "default")] == [name]
+    fleet.claim(home, name)
+    check_all(executor)
+    assert list(spool.waiting(home, "default")) == []
+
+
+def test_an_announcement_of_a_job_that_somebody_removed_is_swept_up(executor: AirExecutor, home: Home) -> None:
+    spool.announce_finished(home, "airflow-gone")
+    executor._strangers._seen["airflow-gone"] = (-1e9, 0)
+    executor.sync()
+    assert spool.finished(home) == []
+
+
 def test_all_jobs_are_looked_at_in_turn() -> None:
     book = ledger.Ledger()
     for number in range(5):
