@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from air_executor import client, model, processes
-from dev import state, supervisor, terminal
+from dev import settings, state, supervisor, terminal
 from dev.checkout import Checkout, Ports
 from dev.errors import DevError
 from dev.signals import StopSignals
@@ -122,14 +125,23 @@ def _end(checkout: Checkout, pid: int) -> None:
 
 
 def end_leftovers(checkout: Checkout) -> None:
-    """End what a supervisor left that was killed: its components, and the jobs that still run."""
+    """End what a supervisor left that was killed: its components, the jobs that still run, and whatever else."""
     current = state.read(checkout)
     if current is None:
         return
     _end_all(list(current.components.values()), LEFTOVER_GRACE)
     jobs = client.AirExecutorClient(checkout.home).list_jobs(state=model.JobState.WORKING)
     _end_all([job.runner for job in jobs if job.runner is not None], 0.0)
+    _end_all([processes.identify(pid) for pid in _marked(checkout)], 0.0)
     state.forget(checkout, current.components)
+
+
+def _marked(checkout: Checkout) -> Iterator[int]:
+    """The processes that say in their environment that they were started here, except this one."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is somebody else's
+            if process.pid != os.getpid() and process.environ().get(settings.MARK) == str(checkout.root):
+                yield process.pid
 
 
 def _end_all(identities: list[model.Process], grace: float) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import sqlite3
 import sys
 from collections.abc import Mapping
 
@@ -18,12 +20,14 @@ SCHEDULER = "scheduler"
 DAG_PROCESSOR = "dag-processor"
 TRIGGERER = "triggerer"
 
-HEALTH_TIMEOUT = 5.0
+HEALTH_TIMEOUT = 2.0
 """Seconds; short, as whoever waits for health also waits for signals."""
 PRELOAD = "airflow_plugin.workload"
 
 _HEALTH_KEYS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor", TRIGGERER: "triggerer"}
 """Component to its part of the answer of /monitor/health."""
+_JOB_TYPES = {"SchedulerJob": SCHEDULER, "DagProcessorJob": DAG_PROCESSOR, "TriggererJob": TRIGGERER}
+"""What a component calls itself in the table `job`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Component:
 
 
 def all_components() -> list[Component]:
-    """In the order of starting. The runner is quick and comes first, so that the executor finds one that runs."""
+    """In the order of starting: the executor needs a runner, and the API server takes as long as the rest together."""
     runner = (sys.executable, "-m", "air_executor", "runner", "start", "--preload", PRELOAD)
     return [
         Component(RUNNER, runner, grace=15.0),
@@ -54,10 +58,18 @@ def _airflow(name: str, grace: float) -> Component:
     return Component(name, (sys.executable, "-m", "airflow", name), grace)
 
 
+def started(checkout: Checkout, since: datetime.datetime) -> set[str]:
+    """Which have done the work of starting, as far as that can be told without the API server."""
+    query = "SELECT job_type FROM job WHERE start_date >= ?"
+    moment = since.strftime("%Y-%m-%d %H:%M:%S.%f")
+    with contextlib.closing(sqlite3.connect(f"{checkout.database.as_uri()}?mode=ro", uri=True)) as database:
+        jobs = {_JOB_TYPES.get(name, name) for (name,) in database.execute(query, [moment])}
+    return jobs | _runner(checkout, since)
+
+
 def up(checkout: Checkout, ports: Ports, since: datetime.datetime) -> set[str]:
-    """The names of the components that are up. What is from before `since` is an earlier start's."""
-    alive = runners.alive_runners(Home(checkout.home))
-    found = {RUNNER} if any(model.parse_time(info.started_at) >= since for info in alive) else set()
+    """Which are up. What is from before `since` is an earlier start's."""
+    found = _runner(checkout, since)
     try:
         # The first request to this part of it takes seconds, which the first task would have to wait for.
         rest.call("GET", f"{ports.url}/execution/health", timeout=HEALTH_TIMEOUT)
@@ -66,6 +78,11 @@ def up(checkout: Checkout, ports: Ports, since: datetime.datetime) -> set[str]:
         return found
     beating = {name for name, key in _HEALTH_KEYS.items() if _beats(health[key], f"latest_{key}_heartbeat", since)}
     return found | {API_SERVER} | beating
+
+
+def _runner(checkout: Checkout, since: datetime.datetime) -> set[str]:
+    alive = runners.alive_runners(Home(checkout.home))
+    return {RUNNER} if any(model.parse_time(info.started_at) >= since for info in alive) else set()
 
 
 def _beats(part: Mapping[str, str | None], key: str, since: datetime.datetime) -> bool:

@@ -24,6 +24,9 @@ from dev.errors import DevError
 USER = "admin"
 EXECUTOR = "airflow_plugin.AirExecutor"
 
+MARK = "AIR_EXECUTOR_STARTED_IN"
+"""In the environment of everything that is started: the checkout, so that it can be found whoever its parent is."""
+
 Settings = dict[str, dict[str, str]]
 
 
@@ -116,6 +119,8 @@ def _environment(checkout: Checkout, settings: Settings) -> dict[str, str]:
         "AIRFLOW_HOME": str(checkout.airflow_home),
         "AIRFLOW_CONFIG": str(checkout.config),
         "AIR_EXECUTOR_HOME": str(checkout.home),
+        MARK: str(checkout.root),
+        "SPT_NOENV": "1",  # or setproctitle writes over the environment that others see
         "PATH": os.pathsep.join([programs, environment.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
         # The components talk to each other here, never through a proxy.

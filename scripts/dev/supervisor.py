@@ -35,6 +35,8 @@ START_TIMEOUT = 180.0
 """Seconds until all components must be up; about 15 on two cores, several times that when much else runs."""
 DRAIN = 1.0
 """Seconds between the first SIGTERM to the runner, which lets jobs go on, and the second, which stops them."""
+AT_ONCE = max(2, os.cpu_count() or 1)
+"""How many components do the work of starting at a time."""
 TICK = 0.1
 HEALTH_INTERVAL = 0.5
 RESTARTS = 3
@@ -103,21 +105,29 @@ class Supervisor:
     def _start_all(self, stop: signals.StopSignals) -> None:
         since = datetime.datetime.now(datetime.timezone.utc)
         began = time.monotonic()
-        for component in components.all_components():
-            self._members.append(self._spawn(component))
-        self._record()
-        missing = {member.name for member in self._members}
+        waiting = components.all_components()
+        missing = {component.name for component in waiting}
         next_look = 0.0
         while missing:
-            self._tick(stop)
-            self._refuse_dead()
             if time.monotonic() >= next_look:
+                self._start_next(waiting, missing, since)
                 found = missing & components.up(self._checkout, self._ports, since)
                 missing -= found
                 self._report_up(found, time.monotonic() - began)
                 next_look = time.monotonic() + HEALTH_INTERVAL
+            self._tick(stop)
+            self._refuse_dead()
             if missing and time.monotonic() - began > START_TIMEOUT:
                 raise DevError(self._describe_late(missing))
+
+    def _start_next(self, waiting: list[components.Component], missing: set[str], since: datetime.datetime) -> None:
+        """As many at once as there are processors: more would take from the API server, which all wait for."""
+        starting = {member.name for member in self._members} & missing - components.started(self._checkout, since)
+        while waiting and len(starting) < AT_ONCE:
+            component = waiting.pop(0)
+            self._members.append(self._spawn(component))
+            self._record()
+            starting.add(component.name)
 
     def _spawn(self, component: components.Component) -> Member:
         log = self._checkout.log(component.name)

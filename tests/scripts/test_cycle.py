@@ -36,7 +36,8 @@ def _state(checkout: CheckoutCopy) -> dict[str, dict[str, dict[str, int]]]:
 def _wait_for_components(checkout: CheckoutCopy, process: subprocess.Popen[str]) -> dict[str, dict[str, int]]:
     def components() -> dict[str, dict[str, int]]:
         assert process.poll() is None
-        return _state(checkout).get("components", {})
+        found = _state(checkout).get("components", {})
+        return found if "scheduler" in found else {}
 
     return wait_for(components, 60, "components")
 
