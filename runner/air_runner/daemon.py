@@ -70,6 +70,10 @@ class Unresolved:
     outcome: model.Exit | None
 
 
+NOT_OURS = 0
+"""In place of the pid of an ephemeral runner that never had the job: nothing of the job's is left of it."""
+
+
 class Runner:
     """A runner on this host.
 
@@ -94,6 +98,9 @@ class Runner:
         self.backlog = scheduling.Backlog()
         self.running = RunningJobs()
         self.unresolved: dict[str, Unresolved] = {}
+        self.early: dict[str, spool.Marker] = {}
+        """Markers of jobs that wait again although the process of their last attempt has not quite gone."""
+        self.forks: ForkLauncher | None = None
         self.clock = Clock()
         self.client = AirExecutorClient(home.root)
         self.draining = self.stopping = False
@@ -120,7 +127,7 @@ class Runner:
         try:
             while not (self.stopping and not self.running and not self.unresolved):
                 for key, _ in self.selector.select(self._pause()):
-                    key.data()
+                    self._safely("an event", key.data)
                 self._tick()
         finally:
             self._tear_down()
@@ -131,11 +138,10 @@ class Runner:
         self.pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
         self.selector.register(self.pipe, selectors.EVENT_READ, self._on_signals)
         processes.become_subreaper()
-        _files.make_directory(self.home.claims(self.id))
+        self._beat()  # before all else: one of this name that died shall not be cleaned up any more
         for queue in self.settings.queues:
             _files.make_directory(self.home.queue(queue))
         self.launchers: list[Launcher] = [ExecLauncher(self.home, self.id, self.settings.grace)]
-        self.forks: ForkLauncher | None = None
         if self.settings.launcher == "fork":
             self.forks = ForkLauncher(self.home, self.id, self.settings.grace, self.selector, self._on_events)
             self.launchers.insert(0, self.forks)
@@ -143,9 +149,8 @@ class Runner:
                 self.forks.warm(module)
         self.watch = SpoolWatch(self.home, self.pipe.wake)
         self.watch.start()
-        self._recover()
+        self._safely("recovery", self._recover)
         threading.Thread(target=self._repair, name="repair", daemon=True).start()
-        self._beat()
         if self.ready_fd is not None:
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it
                 os.write(self.ready_fd, b"1")
@@ -174,19 +179,29 @@ class Runner:
             log.exception("repair did not come to its end")
         self.pipe.wake()
 
+    def _safely(self, what: str, action: Callable[..., object], *args: object) -> None:
+        """One job, one file, a system out of descriptors must not end the runner: it has other jobs.
+
+        What was left undone is found again by the clock: markers and requests by a look, ends by recovery.
+        """
+        try:
+            action(*args)
+        except Exception:
+            log.exception("trouble with %s; going on", what)
+
     # --- What wakes the loop ---
 
     def _on_signals(self) -> None:
         seen = self.pipe.read()
         if seen & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
-            self.control("abort" if self.stopping else "stop")
+            self._safely("a signal", self.control, "abort" if self.stopping else "stop")
         for pid, status in signals.reap().items():
             if self.forks is not None and self.forks.owns(pid):
                 self.forks.died(pid)
             else:
-                self._exited(pid, status)
+                self._safely(f"the end of process {pid}", self._exited, pid, status)
         for path in self.watch.take():
-            self._noticed(path)
+            self._safely(str(path), self._noticed, path)
 
     def _noticed(self, path: Path) -> None:
         """A new file below spool/."""
@@ -213,7 +228,7 @@ class Runner:
         """Do what somebody asked this runner for."""
         log.info("asked to %s", action)
         self.draining = action != "resume"
-        self.stopping = action in ("stop", "abort")
+        self.stopping = action in ("stop", "abort") or (self.stopping and action == "drain")
         if action == "abort":
             outcome = model.Exit(model.ExitKind.CANCELLED, f"stopped together with its runner {self.id}")
             for running in self.running:
@@ -222,40 +237,43 @@ class Runner:
 
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
-            match event:
-                case Launched(job, pid):
-                    self.running.launched(job, pid)
-                case Exited(pid, status):
-                    self._exited(pid, status)
-                case Refused(job):
-                    if running := self.running.get(job):
-                        self._launch_with(self.launchers[-1], running.job)
+            self._safely(str(event), self._on_event, event)
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Launched(job, pid):
+                self.running.launched(job, pid)
+            case Exited(pid, status):
+                self._exited(pid, status)
+            case Refused(job):
+                if running := self.running.get(job):
+                    self._launch_with(self.launchers[-1], running.job)
 
     # --- The clock ---
 
     def _tick(self) -> None:
         moment = time.monotonic()
         if self.clock.every("beat", self.settings.heartbeat, moment):
-            self._beat()
+            self._safely("the heartbeat", self._beat)
         if self.clock.every("recover", RECOVER_INTERVAL, moment):
-            self._recover()
+            self._safely("recovery", self._recover)
         if self.unresolved and self.clock.every("retry", RETRY_INTERVAL, moment):
             self._retry_unresolved()
         if self.clock.every("limits", LIMIT_INTERVAL, moment):
-            self._enforce(moment)
+            for running in self.running:
+                self._safely(f"the limits of {running.job.name}", self._enforce, running, moment)
         if self.clock.every("look", self._look_interval(), moment):
-            self._look()
-        self._fill_slots()
-        self._linger(moment)
+            self._safely("the queues", self._look)
+        self._safely("starting jobs", self._fill_slots)
+        self._safely("the idle time", self._linger, moment)
 
     def _pause(self) -> float:
         """Seconds until something is due."""
-        if not self.draining and len(self.backlog) and len(self.running) < self.settings.slots:
-            return 0.0
         names = [
             "beat",
             "recover",
             "look",
+            *(["start"] if len(self.backlog) and self._has_room() else []),
             *(["limits"] if self.running else []),
             *(["retry"] if self.unresolved else []),
         ]
@@ -270,7 +288,7 @@ class Runner:
         """Look at the spool itself, for what the watch did not say."""
         self.backlog.replace(marker for queue in self.settings.queues for marker in spool.waiting(self.home, queue))
         for name in spool.cancel_requests(self.home):
-            self._stop_if_asked(name)
+            self._safely(f"the request to stop {name}", self._stop_if_asked, name)
         for path in self.home.control.glob(f"{self.id}.*"):
             self._obey(path.name)
 
@@ -279,6 +297,7 @@ class Runner:
         self.info.working, self.info.draining = len(self.running), self.draining
         try:
             runners.write(self.home, self.info)
+            _files.make_directory(self.home.claims(self.id))  # again: somebody may have deleted the spool
         except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later
             log.error("cannot write %s: %s", self.home.runner(self.id), error.strerror)
         if self.forks is not None:
@@ -301,19 +320,27 @@ class Runner:
     # --- Starting ---
 
     def _fill_slots(self) -> None:
-        while not self.draining and len(self.running) < self.settings.slots:
+        while self._has_room() and time.monotonic() >= self.clock.due.get("start", 0.0):
             marker = self.backlog.pop()
             if marker is None:
                 return
             if marker.job in self.running or marker.job in self.unresolved:
+                self.early[marker.job] = marker
                 continue
             try:
                 if spool.claim(self.home, marker, self.id):
                     self._launch(marker.job)
             except OSError as error:
-                log.error("cannot start %s: %s", marker.job, error)
-                self.clock.due["look"] = time.monotonic() + LOOK_INTERVAL
-                return
+                self._start_later(marker, error)
+
+    def _has_room(self) -> bool:
+        return not self.draining and len(self.running) < self.settings.slots
+
+    def _start_later(self, marker: spool.Marker, error: OSError) -> None:
+        """The system refuses, which is not the job's fault: neither it nor those after it are tried for a while."""
+        log.error("cannot start %s: %s; trying again in %.0f s", marker.job, error, LOOK_INTERVAL)
+        self.backlog.add(marker)
+        self.clock.due["start"] = time.monotonic() + LOOK_INTERVAL
 
     def _launch(self, name: str) -> None:
         try:
@@ -327,11 +354,12 @@ class Runner:
 
     def _launch_with(self, launcher: Launcher, job: model.Job) -> None:
         try:
-            self._on_events(launcher.launch(job))
+            events = launcher.launch(job)
         except OSError as error:
             self.running.remove(job.name)
-            repair.resolve(self.home, job.name, f"cannot be launched: {error.strerror}", by=self.by, holder=self.id)
-            log.error("cannot launch %s: %s", job.name, error)
+            self._start_later(spool.requeue(self.home, job, self.id), error)
+        else:
+            self._on_events(events)
 
     # --- Stopping ---
 
@@ -356,13 +384,13 @@ class Runner:
             log.error("cannot note why %s is stopped: %s", running.job.name, error)
         running.stop(self.settings.grace)
 
-    def _enforce(self, moment: float) -> None:
-        for running in self.running:
-            if outcome := running.over_limit(moment):
-                self._stop(running, outcome)
-            running.kill_if_due(moment)
-            if running.pid is not None and running.pidfd is None and running.job.runner is not None:
-                self._look_at_foreign(running)
+    def _enforce(self, running: Running, moment: float) -> None:
+        if running.pid is not None and running.pidfd is None and running.is_gone():
+            self._exited(running.pid, None)
+            return
+        running.kill_if_due(moment)
+        if outcome := running.over_limit(moment):
+            self._stop(running, outcome)
 
     # --- Ends ---
 
@@ -374,54 +402,54 @@ class Runner:
             self.selector.unregister(running.pidfd)
             os.close(running.pidfd)
         ended = None if status is None else supervise.from_wait_status(status)
-        if ended is not None and ended.good:
-            self._settle(running.job.name, pid, "its ephemeral runner ended without a result", None)
-            return
-        what = "is gone" if ended is None else f"ended: {ended.describe()}"
-        why = f"its ephemeral runner (pid {pid}) {what}"
+        why = f"its ephemeral runner (pid {pid}) {'is gone' if ended is None else f'ended: {ended.describe()}'}"
         outcome = None
-        if ended is not None and ended.code != ephemeral.EXIT_NOT_OURS:
+        if ended is not None and ended.good:
+            why = "its ephemeral runner ended without a result"
+        elif ended is not None and ended.code == ephemeral.EXIT_NOT_OURS:
+            pid = NOT_OURS
+        elif ended is not None:
             outcome = ended.as_exit(why)
-            processes.kill_remnants(pid, f"AIR_EXECUTOR_JOB={running.job.name}")
         self._settle(running.job.name, pid, why, outcome)
 
     def _settle(self, name: str, pid: int, why: str, outcome: model.Exit | None) -> None:
         """See to it that the job has an end. Mostly its ephemeral runner wrote it, and the claim is gone."""
-        claim = self.home.claims(self.id) / name
-        if not claim.exists():
-            return
+        if (self.home.claims(self.id) / name).exists():
+            self._write_end(name, pid, why, outcome)
+        if marker := self.early.pop(name, None):
+            self.backlog.add(marker)
+
+    def _write_end(self, name: str, pid: int, why: str, outcome: model.Exit | None) -> None:
         try:
+            if pid != NOT_OURS:
+                supervise.kill_remnants(self.home, name, pid)  # whether or not its end was seen, they may run on
             verdict = repair.resolve(self.home, name, why, by=self.by, holder=self.id, outcome=outcome)
         except OSError as error:
             log.error("cannot write the end of %s: %s; trying again", name, error)
             verdict = repair.Verdict.LEAVE
         if verdict is repair.Verdict.QUEUE:
             self.clock.soon("look")
-        if verdict is repair.Verdict.LEAVE and claim.exists():
-            self.unresolved[name] = Unresolved(pid, why, outcome)
+        if verdict is repair.Verdict.LEAVE:
+            if pid != NOT_OURS:  # of a job that another process has, recovery finds that process and watches it
+                self.unresolved[name] = Unresolved(pid, why, outcome)
         elif verdict is not repair.Verdict.SETTLE:
             log.warning("%s: %s (%s)", name, why, verdict.value)
 
     def _retry_unresolved(self) -> None:
         waiting, self.unresolved = self.unresolved, {}
         for name, item in waiting.items():
-            if item.outcome is not None:
-                processes.kill_remnants(item.pid, f"AIR_EXECUTOR_JOB={name}")
-            self._settle(name, item.pid, item.why, item.outcome)
+            self._safely(f"the end of {name}", self._settle, name, item.pid, item.why, item.outcome)
 
     # --- Recovery ---
 
     def _recover(self) -> None:
         watched = self.running.names | set(self.unresolved)
-        try:
-            for found in recovery.recover(self.home, self.id, watched):
-                if isinstance(found, recovery.Adopted):
-                    self._adopt(found)
-                else:
-                    log.warning("recovered %s", found)
-                    self.clock.soon("look")
-        except OSError as error:
-            log.error("cannot recover: %s; trying again", error)
+        for found in recovery.recover(self.home, self.id, watched):
+            if isinstance(found, recovery.Adopted):
+                self._safely(f"the takeover of {found.job.name}", self._adopt, found)
+            else:
+                log.warning("recovered %s", found)
+                self.clock.soon("look")
 
     def _adopt(self, found: recovery.Adopted) -> None:
         """Watch a process that is not ours: by a pidfd, or by looking at it now and then."""
@@ -437,7 +465,3 @@ class Runner:
 
     def _foreign_ended(self, pid: int) -> Callable[[], None]:
         return lambda: self._exited(pid, None)
-
-    def _look_at_foreign(self, running: Running) -> None:
-        if running.job.runner is not None and not processes.is_alive(running.job.runner):
-            self._exited(running.job.runner.pid, None)

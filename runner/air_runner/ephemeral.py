@@ -37,7 +37,7 @@ LOCK_WAIT = 2.0
 WRITE_INTERVAL = 1.0
 """Seconds that tasks.json may lag behind the events."""
 
-TERMINATED = 128 + signal.SIGTERM
+STOPPED = "stopped: its ephemeral runner got SIGTERM"
 
 Body = Callable[[held.HeldJob], model.Exit]
 
@@ -201,8 +201,8 @@ class TaskLoop:
         self.graph = scheduling.TaskGraph.of(job.tasks)
         self.tasks = {task.id: task for task in job.tasks}
         self.running: dict[int, supervise.TaskProcess] = {}
-        self.first_failure: tuple[model.Task, supervise.Ended] | None = None
-        self.start_failure: model.Exit | None = None
+        self.failure: model.Exit | None = None
+        """Of the first task that failed."""
         self.stopping = False
         self.written_at = 0.0
 
@@ -225,7 +225,7 @@ class TaskLoop:
         if seen & {signal.SIGTERM, signal.SIGINT}:
             self.stopping = True
             for process in self.running.values():
-                process.stop("stopped: its ephemeral runner got SIGTERM", self.grace)
+                process.stop(STOPPED, self.grace)
         moment = time.monotonic()
         for process in self.running.values():
             process.enforce(moment, self.grace)
@@ -240,9 +240,7 @@ class TaskLoop:
             process = supervise.TaskProcess(self.job.home, task)
         except supervise.StartError as error:
             self.job.set_task(task, TaskStatus.FAILED, error=str(error), exit_code=error.exit_code)
-            if self.start_failure is None and self.first_failure is None:
-                self.start_failure = model.Exit(ExitKind.START_FAILED, self._name(task, str(error)), error.exit_code)
-            self._skip_after(task)
+            self._fail(task, model.Exit(ExitKind.START_FAILED, self._name(task, str(error)), error.exit_code))
             return
         self.running[process.pid] = process
         self.job.set_task(task, TaskStatus.RUNNING)
@@ -255,26 +253,26 @@ class TaskLoop:
             self.job.set_task(task, TaskStatus.COMPLETED, **changes)
             self.graph.completed(task.id)
             return
-        changes["error"] = process.stop_why or reason or ended.describe()
-        self.job.set_task(task, TaskStatus.FAILED, **changes)
-        if self.first_failure is None:
-            self.first_failure = task, ended
-        self._skip_after(task)
+        why = process.stop_why or reason or ended.describe()
+        self.job.set_task(task, TaskStatus.FAILED, error=why, **changes)
+        outcome = ended.as_exit(self._name(task, why))
+        if process.timed_out:
+            outcome.kind = ExitKind.TIMEOUT
+        elif ended.good:  # it took the TERM well, but it was stopped
+            outcome = model.Exit(ExitKind.SIGNAL, outcome.reason, signal=signal.SIGTERM)
+        self._fail(task, outcome)
 
-    def _skip_after(self, task: model.Task) -> None:
+    def _fail(self, task: model.Task, outcome: model.Exit) -> None:
+        self.failure = self.failure or outcome
         for name in self.graph.failed(task.id):
             self.job.set_task(self.tasks[name], TaskStatus.SKIPPED, error=f"needs {task.id}, which failed")
 
     def _outcome(self) -> model.Exit:
-        if self.start_failure is not None:
-            return self.start_failure
-        if self.first_failure is None:
-            return model.Exit(ExitKind.SUCCESS, "completed", code=0)
-        task, ended = self.first_failure
-        outcome = ended.as_exit(self._name(task, task.error or ended.describe()))
-        if task.timeout is not None and "timeout" in (task.error or ""):
-            outcome.kind = ExitKind.TIMEOUT
-        return outcome
+        if self.failure is not None:
+            return self.failure
+        if self.stopping and any(task.status is not TaskStatus.COMPLETED for task in self.job.tasks):
+            return model.Exit(ExitKind.SIGNAL, STOPPED, signal=signal.SIGTERM)
+        return model.Exit(ExitKind.SUCCESS, "completed", code=0)
 
     def _name(self, task: model.Task, what: str) -> str:
         return what if len(self.tasks) == 1 else f"task {task.id}: {what}"

@@ -25,6 +25,7 @@ class Running:
     deadline: float | None = None
     kill_at: float | None = None
     stopping: bool = False
+    looks_gone: bool = False
 
     def launched(self, pid: int, started: float | None = None) -> None:
         """Its process lives; the time limit counts from its start (monotonic seconds, now if None)."""
@@ -47,6 +48,18 @@ class Running:
             processes.kill_tree(self.pid)
             self.kill_at = moment + 1.0
 
+    def is_gone(self) -> bool:
+        """Whether the process was gone, or a zombie, at two looks one after the other.
+
+        Of most ends the kernel or a template tells. But a template that dies may take the word of one with it.
+        """
+        before, self.looks_gone = self.looks_gone, self.pid is not None and not self._lives(self.pid)
+        return before and self.looks_gone
+
+    def _lives(self, pid: int) -> bool:
+        known = self.job.runner
+        return processes.start_time(pid) is not None if known is None else processes.is_alive(known) is not False
+
     def over_limit(self, moment: float) -> model.Exit | None:
         """Which limit of the job is exceeded, if one is."""
         if self.stopping or self.pid is None:
@@ -60,7 +73,7 @@ class Running:
 
     def _signal(self, number: signal.Signals) -> None:
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, number)
 
 

@@ -7,12 +7,16 @@ be alive and is never given to another.
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from air_executor import _files, model, processes, repair, runners, spool, store
-from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
+from air_runner import supervise
+
+log = logging.getLogger(__name__)
 
 
 class Fate(enum.Enum):
@@ -53,7 +57,10 @@ def recover(home: Home, runner_id: str, watched: Collection[str]) -> Iterator[Ad
         spool.take_over(home, name, holder, runner_id)
     for name in spool.claimed(home, runner_id):
         if name not in watched:
-            yield from _recover_one(home, runner_id, name)
+            try:
+                yield from _recover_one(home, runner_id, name)
+            except (OSError, AirExecutorError) as error:  # a job that cannot be looked at must not hide the others
+                log.error("cannot recover %s: %s; trying again", name, error)
     for holder in spool.holders(home):  # last: what is known of a dead runner is part of the reasons above
         if holder != runner_id and not spool.claimed(home, holder):
             _forget(home, holder)
@@ -68,7 +75,7 @@ def _recover_one(home: Home, runner_id: str, name: str) -> Iterator[Adopted | st
         process = None
     alive = processes.is_alive(process) if process is not None else None
     if process is not None and alive is False and processes.is_local(process):
-        processes.kill_remnants(process.pid, f"AIR_EXECUTOR_JOB={name}")  # they may hold the lock, too
+        supervise.kill_remnants(home, name, process.pid)  # they may hold the lock, too
     fate = decide(alive=alive, locked=_files.is_locked(home.job(name).lock))
     if fate is Fate.ADOPT and job is not None and process is not None:
         yield Adopted(job, process)

@@ -28,7 +28,7 @@ class SignalPipe:
 
     def wake(self) -> None:
         """Make `fileno` readable; may be called from any thread."""
-        with contextlib.suppress(BlockingIOError):  # full: it is readable already
+        with contextlib.suppress(OSError):  # full: it is readable already; closed: nobody listens any more
             self._writer.send(b"\0")
 
     def read(self) -> set[int]:

@@ -69,6 +69,11 @@ def task_environment(home: Home, task: model.Task) -> dict[str, str]:
     }
 
 
+def kill_remnants(home: Home, job_name: str, pid: int) -> None:
+    """KILL what the ephemeral runner with that pid left of a job. Another home may have a job of the same name."""
+    processes.kill_remnants(pid, f"AIR_EXECUTOR_HOME={home.root}", f"AIR_EXECUTOR_JOB={job_name}")
+
+
 def take_reason(path: Path) -> str | None:
     """The sentence that the task left, and remove it."""
     try:
@@ -90,6 +95,7 @@ class TaskProcess:
         self.task = task
         self.stop_why: str | None = None
         """Why it is being stopped: not by itself."""
+        self.timed_out = False
         self.kill_at: float | None = None
         environment = {**os.environ, **task_environment(home, task)}
         with os.fdopen(_files.open_to_append(home.job(task.job_name).log(task.id)), "ab") as log:
@@ -116,12 +122,13 @@ class TaskProcess:
         if self.stop_why is None:
             self.stop_why = why
             self.kill_at = time.monotonic() + grace
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter: all of it is another user's
                 os.killpg(self.pid, signal.SIGTERM)
 
     def enforce(self, now: float, grace: float) -> None:
         """Do what is due: stop at the deadline, kill after the grace."""
-        if self.deadline is not None and now >= self.deadline:
+        if self.deadline is not None and now >= self.deadline and self.stop_why is None:
+            self.timed_out = True
             self.stop(f"ran longer than its timeout of {self.task.timeout:g} s", grace)
         if self.kill_at is not None and now >= self.kill_at:
             processes.kill_tree(self.pid)

@@ -7,11 +7,14 @@ the daemon turns to `exec`. It is tried again after a while.
 from __future__ import annotations
 
 import logging
+import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 from air_executor import model
@@ -27,6 +30,9 @@ RETRY_AFTER = 60.0
 LIGHT = "air_runner.ephemeral"
 """What the template of jobs that name none has preloaded: nothing but the ephemeral runner itself."""
 
+MAX_UNANSWERED = 100
+"""Jobs that a template is asked to launch before it has answered for the first of them."""
+
 READY_TIMEOUT = 60.0
 """Seconds a template may take to preload; Airflow takes about 2."""
 
@@ -38,8 +44,8 @@ class TemplateProcess:
         self.module = module
         self.ready = False
         self.asked: dict[str, None] = {}
-        """Jobs it was asked to launch, or will be once it is ready, and has not answered."""
-        self.children: set[int] = set()
+        """Jobs it was asked to launch, or will be, and has not answered."""
+        self._unsent: deque[str] = deque()
         self.started_at = time.monotonic()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -56,8 +62,13 @@ class TemplateProcess:
     def ask(self, job_name: str) -> None:
         """Ask for a launch, now or once it is ready."""
         self.asked[job_name] = None
-        if self.ready:
-            self.channel.send({"launch": job_name})
+        self._unsent.append(job_name)
+        self._send()
+
+    def _send(self) -> None:
+        """Only so many at a time: a socket holds some 280 messages, and one that does not fit would be lost."""
+        while self.ready and self._unsent and len(self.asked) - len(self._unsent) < MAX_UNANSWERED:
+            self.channel.send({"launch": self._unsent.popleft()})
 
     def receive(self) -> list[Event]:
         """What it has to say."""
@@ -66,15 +77,12 @@ class TemplateProcess:
             if "ready" in message:
                 self.ready = True
                 log.info("template for %s is ready after %.1f s", self.module, time.monotonic() - self.started_at)
-                for name in self.asked:
-                    self.channel.send({"launch": name})
             elif "launched" in message:
                 self.asked.pop(message["launched"], None)
-                self.children.add(message["pid"])
                 events.append(Launched(message["launched"], message["pid"]))
             elif "exited" in message:
-                self.children.discard(message["exited"])
                 events.append(Exited(message["exited"], message["status"]))
+        self._send()
         return events
 
 
@@ -139,6 +147,8 @@ class ForkLauncher:
         moment = time.monotonic()
         for process in list(self._templates.values()):
             if not process.ready and moment - process.started_at > READY_TIMEOUT:
+                if not process.channel.closed:  # else it was reaped, and its pid may be another's
+                    os.kill(process.pid, signal.SIGKILL)  # one that hangs would never see that it is not wanted
                 self._discard(process, f"not ready after {READY_TIMEOUT:.0f} s")
 
     def close(self) -> None:
