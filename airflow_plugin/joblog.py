@@ -5,6 +5,7 @@ Secrets are masked before anything comes here. Pure but for `Echo`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +31,15 @@ class Echo:
         self._stream = stream
 
     def write(self, level: str, event: Mapping[str, Any]) -> None:
-        """Write one record."""
+        """Write one record. A full disk must not raise: it would end the task, whose own log may be elsewhere."""
         stream = self._stream or sys.stdout
-        for line in lines(level, event):
-            stream.write(f"{line}\n")
-        stream.flush()
+        with contextlib.suppress(OSError):
+            for line in lines(level, event):
+                try:
+                    stream.write(f"{line}\n")
+                except UnicodeEncodeError:  # a locale that is not UTF-8, or half a character
+                    stream.write(f"{ascii(line)[1:-1]}\n")
+            stream.flush()
 
 
 def lines(level: str, event: Mapping[str, Any]) -> Iterator[str]:

@@ -265,7 +265,8 @@ def _end(code: ExitCode, reason: str) -> int:
     if code is not ExitCode.OK:
         sys.stderr.write(f"{text}\n")
     if path := os.environ.get(REASON_VARIABLE):
-        Path(path).write_text(text, encoding="utf-8")
+        with contextlib.suppress(OSError):  # the code says more than the reason
+            Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
     return int(code)
 
 

@@ -173,8 +173,9 @@ def _call_main(job: held.HeldJob, task: model.Task, module: str) -> int:
         traceback.print_exc()
         return 1
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # of a full disk: how the task ended is known all the same
+            sys.stdout.flush()
+            sys.stderr.flush()
 
 
 def _redirect_output(path: Path) -> None:

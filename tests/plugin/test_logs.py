@@ -61,6 +61,16 @@ def test_lines_are_written_at_once() -> None:
     assert stream.getvalue() == "INFO    task: hello\n"
 
 
+def test_what_cannot_be_written_ends_no_task() -> None:
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    joblog.Echo(full).write("info", {"event": "hello"})
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+    latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    joblog.Echo(latin).write("info", {"event": "\u2192 \udcff"})
+    assert latin.buffer.getvalue() == b"INFO    task: \\u2192 \\udcff\n"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("level", "expected"), [("error", True), ("critical", True), ("exception", True), ("info", False), ("odd", False)]
 )

@@ -387,6 +387,14 @@ def test_an_invalid_file_has_an_exit_code(tmp_path: Path, capsys: pytest.Capture
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_a_reason_that_cannot_be_written_leaves_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(workload.REASON_VARIABLE, str(tmp_path / "reason"))
+    assert workload._end(ExitCode.TASK_FAILED, "no file \udcff") == ExitCode.TASK_FAILED
+    assert (tmp_path / "reason").read_text() == "no file \\udcff"
+    monkeypatch.setenv(workload.REASON_VARIABLE, "/dev/full")
+    assert workload._end(ExitCode.TASK_FAILED, "it failed") == ExitCode.TASK_FAILED
+
+
 def test_every_kind_of_workload_survives_the_file(tmp_path: Path) -> None:
     file = tmp_path / "workload.json"
     for work in (fleet.make_task(), fleet.make_callback(), fleet.make_connection_test()):
