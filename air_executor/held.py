@@ -123,8 +123,9 @@ class HeldJob:
         old = self.job.state
         model.check_job_transition(old, state)
         self.job.state = state
+        self.job.updated_at = model.now()
+        journal.record_job(self.paths.events, self.job, old, by=by, why=why)  # first: who sees the state finds the event
         self._write_state()
-        journal.record_job(self.paths.events, self.job, old, by=by, why=why)
 
     def _write_state(self) -> None:
         self.job.updated_at = model.now()
