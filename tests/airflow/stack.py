@@ -64,8 +64,9 @@ class Stack:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What a failure leaves running is no news, and must not hide the failure.
+        self.stop(check=kind is None)
 
     def start(self) -> None:
         for directory in ("tmp", "log", "marks"):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 import pytest
 
-from tests.airflow import databases, examples, stack
+from tests.airflow import databases, examples, record_expected, stack
 
-pytestmark = pytest.mark.timeout(420)
-
-EXPECTED = examples.expected()
+# Where the recorded states are of other versions, LocalExecutor runs the examples too.
+pytestmark = [databases.ON_POSTGRES, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -19,23 +16,14 @@ def outcomes(shared_airflow: stack.Stack) -> dict[str, examples.Outcome]:
     return examples.run_all(shared_airflow, examples.to_run(shared_airflow), 300)
 
 
-def test_the_recorded_states_are_those_of_this_airflow() -> None:
-    installed = {name: importlib.metadata.version(name) for name in EXPECTED["versions"]}
-    assert installed == EXPECTED["versions"], "run python -m tests.airflow.record_expected"
-
-
-@databases.ON_POSTGRES
-def test_every_example_is_run_or_left_out_with_a_reason(outcomes: dict[str, examples.Outcome]) -> None:
-    assert outcomes.keys() == EXPECTED["dags"].keys()
+def test_at_least_forty_examples_run(outcomes: dict[str, examples.Outcome]) -> None:
     assert len(outcomes) >= 40
 
 
-@databases.ON_POSTGRES
-@pytest.mark.parametrize("dag_id", sorted(EXPECTED["dags"]))
-def test_example_ends_as_under_local_executor(outcomes: dict[str, examples.Outcome], dag_id: str) -> None:
-    assert outcomes[dag_id] == EXPECTED["dags"][dag_id]
+def test_examples_end_as_under_local_executor(outcomes: dict[str, examples.Outcome]) -> None:
+    expected = examples.recorded() or record_expected.record("LocalExecutor")
+    assert examples.differences(expected, outcomes) == {}
 
 
-@databases.ON_POSTGRES
 def test_no_component_logged_an_exception(shared_airflow: stack.Stack, outcomes: dict[str, examples.Outcome]) -> None:
     shared_airflow.assert_no_exception()
