@@ -26,6 +26,10 @@ SETTLE_TIME = 15.0
 """Seconds after which a claim without a runner is not one that somebody is just working on."""
 
 
+INCOMPLETE_TIME = 3600.0
+"""Seconds after which a submission is no longer being written: a big batch, or a busy disk, may take minutes."""
+
+
 class Verdict(enum.Enum):
     """What to do with a job that no living process runs."""
 
@@ -212,7 +216,7 @@ def _remove_temporaries(home: Home) -> Iterator[Change]:
     """Submissions that were cut off: nobody was ever told of them."""
     for path in home.jobs.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > SETTLE_TIME:
+            if time.time() - path.stat().st_mtime > INCOMPLETE_TIME:
                 shutil.rmtree(path, ignore_errors=True)
                 yield Change(path.name, "an incomplete submission, removed")
 

@@ -79,6 +79,7 @@ def read(home: Home, runner_id: str) -> RunnerInfo:
         values = {key: content[key] for key in known if key in content}
         values["process"] = model.from_dict(model.Process, content["process"])
         model.parse_time(values["heartbeat_at"])
+        values["heartbeat"], values["queues"] = float(values["heartbeat"]), [str(each) for each in values["queues"]]
         extra = {key: value for key, value in content.items() if key not in known and key != "schema"}
         return RunnerInfo(**values, extra=extra)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -171,13 +172,20 @@ def start_detached(home: Home, options: StartOptions, *, wait: bool = True) -> s
     runner_id = options.name or f"{processes.host_name()}-{uuid.uuid4().hex[:6]}"
     reader, writer = os.pipe()
     try:
-        with os.fdopen(_files.open_to_append(log), "ab") as output:
-            offset = output.tell()
-            argv = [*replace(options, name=runner_id).argv(home), "--detached", "--ready-fd", str(writer)]
-            child = subprocess.Popen(  # noqa: S603
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, pass_fds=[writer]
-            )
-        os.close(writer)
+        try:
+            with os.fdopen(_files.open_to_append(log), "ab") as output:
+                offset = output.tell()
+                argv = [*replace(options, name=runner_id).argv(home), "--detached", "--ready-fd", str(writer)]
+                child = subprocess.Popen(  # noqa: S603
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    pass_fds=[writer],
+                )
+        finally:
+            os.close(writer)
         if child.wait() != 0:  # it forks away at once
             raise RunnerError(f"the runner cannot be started: {_last_line(log, offset)}")
         if wait and not _is_ready(reader):

@@ -147,6 +147,8 @@ def test_what_cut_off_submissions_left_goes_after_a_while(home: Home) -> None:
     (home.jobs / ".tmp-old").mkdir()
     (home.jobs / ".tmp-new").mkdir()
     os.utime(home.jobs / ".tmp-old", (1, 1))
+    minutes_ago = time.time() - 600  # a batch that is still being written
+    os.utime(home.jobs / ".tmp-new", (minutes_ago, minutes_ago))
     assert changes(home) == {".tmp-old": "an incomplete submission, removed"}
     assert [path.name for path in home.jobs.iterdir()] == [".tmp-new"]
 

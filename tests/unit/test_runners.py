@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,23 @@ def test_a_runner_comes_back_as_it_was_written(home: Home) -> None:
     written = info(queues=["a", "b"], extra={"later": 1})
     runners.write(home, written)
     assert runners.read(home, "r") == written and runners.all_runners(home) == [written]
+
+
+@pytest.mark.parametrize("key", ["heartbeat", "queues", "heartbeat_at", "process"])
+def test_a_value_of_the_wrong_kind_is_damage(home: Home, key: str) -> None:
+    runners.write(home, info())
+    path = home.runner("r")
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: None}))
+    with pytest.raises(CorruptFileError, match=r"r\.json"):
+        runners.read(home, "r")
+    assert runners.alive_runners(home) == []
+
+
+def test_a_runner_that_cannot_be_started_leaves_no_descriptor(home: Home) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(FileNotFoundError):
+        runners.start_detached(home, runners.StartOptions(python="/no/such/python"))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"id": "r", "process": 1}', '{"id": "r", "process": {"host": "h"}}'])
