@@ -124,7 +124,8 @@ class HeldJob:
         model.check_job_transition(old, state)
         self.job.state = state
         self.job.updated_at = model.now()
-        journal.record_job(self.paths.events, self.job, old, by=by, why=why)  # first: who sees the state finds the event
+        # First: who sees the state finds the event.
+        journal.record_job(self.paths.events, self.job, old, by=by, why=why)
         self._write_state()
 
     def _write_state(self) -> None:
