@@ -16,21 +16,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.executors.base_executor import BaseExecutor, get_execution_api_server_url
+from airflow.executors.base_executor import BaseExecutor
 
 from air_executor import held, repair, spool, store
-from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
 from airflow_plugin import adoption, config, handover, jobs, keys, results, starter, tasklog
 from airflow_plugin.guard import Guarded
-from airflow_plugin.keeper import RunnerKeeper, start_options
 from airflow_plugin.ledger import Entry, Ledger, Strangers
 from airflow_plugin.results import Report, Tell
+from airflow_plugin.site import Site
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -43,18 +41,6 @@ QUEUE_INTERVAL = 10.0
 """Seconds between two looks for queues that nobody serves; also the time that a runner has to start."""
 DROP_AFTER = 600.0
 """Seconds after which the announcement of a task that no executor knows is removed; adoption needs none."""
-
-
-@dataclass
-class Site:
-    """Where an executor works."""
-
-    options: config.Options
-    home: Home
-    client: AirExecutorClient
-    keeper: RunnerKeeper
-    server: str
-    """URL of the execution API."""
 
 
 class AirExecutor(Guarded, BaseExecutor):
@@ -119,20 +105,13 @@ class AirExecutor(Guarded, BaseExecutor):
             return None
         self._next_home = now + RETRY_HOME
         try:
-            self._site = self._site or self._make_site()
+            self._site = self._site or Site.of(self.conf, self.parallelism)
             store.ensure_home(self._site.home)
         except Exception as error:
             self._home_refused(error)
             return None
         self._usable = True
         return self._site
-
-    def _make_site(self) -> Site:
-        options = config.load(self.conf)
-        home = Home(options.base_path)
-        start = start_options(options, self.parallelism, jobs.MODULE)
-        keeper = RunnerKeeper(home, start, wanted=options.start_runner)
-        return Site(options, home, AirExecutorClient(home.root), keeper, get_execution_api_server_url(self.conf))
 
     def _home_refused(self, error: Exception) -> None:
         self._usable = False
@@ -300,7 +279,7 @@ class AirExecutor(Guarded, BaseExecutor):
             super().change_state(entry.key, keys.failure_state(entry.key), report.reason)
 
     def _check_queues(self, site: Site, now: float) -> None:
-        if now < self._next_queues:
+        if now < self._next_queues or site.keeper.starting:
             return
         self._next_queues = now + QUEUE_INTERVAL
         queues = sorted({entry.queue for entry in self._ledger if entry.queue})
