@@ -129,6 +129,15 @@ def measure_usage(job: model.Job) -> dict[str, Any]:
     }
 
 
+def judge_bad_end(job: held.HeldJob, why: str) -> tuple[TaskStatus, str]:
+    """What a task becomes that did not go well, and why: if somebody asked for the job's end, that is why."""
+    request = repair.read_cancel(job)
+    if request is None:
+        return TaskStatus.FAILED, why
+    cancelled = request.state is JobState.CANCELLED
+    return TaskStatus.CANCELLED if cancelled else TaskStatus.FAILED, request.exit.reason
+
+
 # --- A task that runs in this process ---
 
 
@@ -147,9 +156,11 @@ def run_inline(job: held.HeldJob, module: str) -> model.Exit:
     code = _call_main(job, task, module)
     ended = supervise.Ended(code, None)
     reason = supervise.take_reason(job.paths.reason(task.id))
-    status = TaskStatus.COMPLETED if ended.good else TaskStatus.FAILED
-    error = None if ended.good else reason or ended.describe()
-    job.set_task(task, status, exit_code=code, error=error)
+    if ended.good:
+        job.set_task(task, TaskStatus.COMPLETED, exit_code=code)
+    else:
+        status, error = judge_bad_end(job, reason or ended.describe())
+        job.set_task(task, status, exit_code=code, error=error)
     return ended.as_exit(reason)
 
 
@@ -255,7 +266,8 @@ class TaskLoop:
             self.graph.completed(task.id)
             return
         why = process.stop_why or reason or ended.describe()
-        self.job.set_task(task, TaskStatus.FAILED, error=why, **changes)
+        status, error = judge_bad_end(self.job, why)
+        self.job.set_task(task, status, error=error, **changes)
         outcome = ended.as_exit(self._name(task, why))
         if process.timed_out:
             outcome.kind = ExitKind.TIMEOUT

@@ -151,6 +151,8 @@ def test_cancelling_ends_the_whole_tree(
     job = client.wait("stubborn", 20)
     assert job.state is JobState.CANCELLED
     assert job.exit is not None and job.exit.reason == "cancelled by the test: enough"
+    task = client.get_tasks("stubborn")[0]
+    assert (task.status, task.error, task.signal) == (TaskStatus.CANCELLED, "cancelled by the test: enough", 9)
     wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in victims), what="their end")
     assert not list(home.cancel_requests.iterdir())
 
