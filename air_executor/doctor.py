@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-from air_executor import _files, processes, runners, settings
+from air_executor import _files, components, processes, runners, settings
 from air_executor.errors import SettingsError
 from air_executor.paths import HOME_NAME, Home, airflow_home
 
@@ -249,18 +250,42 @@ def check_airflow(home: Home) -> Iterator[Finding]:
     if util.find_spec("airflow") is None:
         yield ok("airflow", "not installed; nothing here needs it")
         return
+    if (config := start_dev_config(home)) is not None:
+        yield ok("airflow", f"start-dev.sh runs it with this home and {config}")
+        return
     try:
         executor = airflow_option("core", "executor")
     except (OSError, subprocess.SubprocessError) as error:
         yield warn("airflow", f"its configuration cannot be read: {_first_line(error)}", "airflow config list")
         return
-    yield judge_executor(executor)
+    yield judge_executor(executor, _config_read())
     if EXECUTOR_CLASS in executor:
         yield judge_base_path(home, _base_path())
 
 
+def start_dev_config(home: Home) -> Path | None:
+    """The airflow.cfg of the Airflow that start-dev.sh runs with this home; None if it does not.
+
+    It keeps Airflow beside the home, whatever the environment of this command says, and registers what it starts.
+    """
+    config = home.root.parent / ".airflow" / "airflow.cfg"
+    return config if config.exists() and components.read_all(home) else None
+
+
+def _airflow_config() -> Path:
+    """Found as Airflow finds it."""
+    given = os.environ.get("AIRFLOW_CONFIG")
+    return Path(given).expanduser().absolute() if given else airflow_home() / "airflow.cfg"
+
+
+def _config_read() -> str:
+    """What Airflow's answers come from, for people."""
+    config = _airflow_config()
+    return f"from the environment and {config}" if config.exists() else f"from the environment; there is no {config}"
+
+
 def airflow_option(section: str, name: str) -> str:
-    """What Airflow's own command says.
+    """What Airflow's own command says; empty if the option is not set.
 
     Raises:
         OSError, SubprocessError: it does not answer.
@@ -274,24 +299,37 @@ def airflow_option(section: str, name: str) -> str:
             check=True,
             env=_airflow_environment(empty),
         )
-    lines = done.stdout.strip().splitlines()
-    return lines[-1].strip() if lines else ""  # warnings may come before it
+    return value_of(done.stdout)
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LOG_LINE = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
+
+
+def value_of(answer: str) -> str:
+    """The value in what Airflow's command printed. Pure.
+
+    Warnings come before it, and of an option that is not set nothing but a warning.
+    """
+    lines = [_COLOUR.sub("", line).strip() for line in answer.splitlines()]
+    values = [line for line in lines if line and not _LOG_LINE.match(line)]
+    return values[-1] if values else ""
 
 
 def _airflow_environment(directory: str) -> dict[str, str]:
     """Airflow's command writes a configuration where there is none: that would then be in an empty directory."""
-    if (airflow_home() / "airflow.cfg").exists():
+    if _airflow_config().exists():
         return dict(os.environ)
     return {**os.environ, "AIRFLOW_HOME": directory}
 
 
-def judge_executor(configured: str) -> Finding:
+def judge_executor(configured: str, source: str) -> Finding:
     """Airflow uses this executor. Pure."""
     if EXECUTOR_CLASS in configured:
-        return ok("airflow", f"[core] executor = {configured}")
+        return ok("airflow", f"[core] executor = {configured} ({source})")
     return warn(
         "airflow",
-        f"[core] executor is {configured or 'not set'}, so Airflow does not use Air-Executor",
+        f"[core] executor is {configured or 'not set'}, so Airflow does not use Air-Executor ({source})",
         f"export AIRFLOW__CORE__EXECUTOR={EXECUTOR}",
     )
 
@@ -301,11 +339,17 @@ def _base_path() -> str:
     configured = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):  # an option that is not set is an error there
         configured = airflow_option("air_executor", "base_path")
-    return configured or os.environ.get("AIR_EXECUTOR_HOME") or str(airflow_home() / HOME_NAME)
+    return os.path.expandvars(configured) or os.environ.get("AIR_EXECUTOR_HOME") or str(airflow_home() / HOME_NAME)
 
 
 def judge_base_path(home: Home, base_path: str) -> Finding:
     """Airflow and this command mean the same home."""
+    if not Path(base_path).expanduser().is_absolute():
+        return warn(
+            "base_path",
+            f"Airflow's [air_executor] base_path is {base_path!r}, which is no absolute path",
+            f"export AIRFLOW__AIR_EXECUTOR__BASE_PATH={home.root}",
+        )
     if Path(base_path).expanduser().resolve() == home.root.resolve():
         return ok("base_path", f"Airflow uses {base_path}")
     return warn(

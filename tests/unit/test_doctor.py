@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from air_executor import _files, doctor, runners
+from air_executor import _files, components, doctor, runners
 from air_executor.doctor import Level
 from air_executor.paths import Home
 from tests.unit.test_repair import GONE
-from tests.unit.test_runners import ago, info
+from tests.unit.test_runners import SELF, ago, info
 
 
 def levels(findings: Any) -> dict[str, Level]:
@@ -129,6 +129,12 @@ def test_runners(home: Home) -> None:
 
 # --- Airflow ---
 
+UNSET = (
+    "2026-11-21T11:20:36.147163Z [warning  ] section/key [air_executor/base_path] not found in config "
+    "[airflow._shared.configuration.parser] loc=parser.py:1455\n"
+)
+"""What `airflow config get-value` prints to standard output, with exit code 0, of an option that is not set."""
+
 
 def airflow_says(monkeypatch: pytest.MonkeyPatch, **answers: str | Exception) -> None:
     monkeypatch.setattr(doctor.util, "find_spec", lambda name: object())
@@ -157,6 +163,55 @@ def test_airflow_finds_its_home_without_an_option(home: Home, monkeypatch: pytes
     monkeypatch.delenv("AIR_EXECUTOR_HOME")
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     assert str(tmp_path / ".air-executor") in list(doctor.check_airflow(home))[1].text
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("/a/home\n", "/a/home"),
+        ("a warning\n/a/home\n", "/a/home"),
+        (UNSET, ""),
+        (f"{UNSET}/a/home\n", "/a/home"),
+        (f"/a/home\n{UNSET}", "/a/home"),
+        (f"\x1b[2m{UNSET}", ""),
+        ("[2026-11-21 11:20:36,147] {parser.py:1} WARNING - section/key not found\n", ""),
+        ("\n", ""),
+    ],
+)
+def test_a_line_of_a_log_is_no_value(answer: str, value: str) -> None:
+    assert doctor.value_of(answer) == value
+
+
+def test_a_base_path_is_judged_as_the_executor_reads_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABOVE", str(home.root.parent))
+    airflow_says(monkeypatch, executor="airflow_plugin.AirExecutor", base_path=f"$ABOVE/{home.root.name}")
+    assert levels(doctor.check_airflow(home))["base_path"] is Level.OK
+    airflow_says(monkeypatch, executor="airflow_plugin.AirExecutor", base_path="relative")
+    assert "'relative', which is no absolute path" in list(doctor.check_airflow(home))[1].text
+
+
+def test_beside_start_dev_no_other_airflow_is_judged(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    airflow_says(monkeypatch, executor="LocalExecutor")
+    config = home.root.parent / ".airflow" / "airflow.cfg"
+    config.parent.mkdir()
+    config.touch()
+    assert levels(doctor.check_airflow(home))["airflow"] is Level.WARNING, "nothing says that it runs with this home"
+    components.register(home, components.Component("scheduler", SELF))
+    (finding,) = doctor.check_airflow(home)
+    assert finding.level is Level.OK and str(config) in finding.text
+
+
+def test_the_configuration_that_was_read_is_named(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    airflow_says(monkeypatch, executor="LocalExecutor")
+    monkeypatch.delenv("AIRFLOW_CONFIG", raising=False)
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    (finding,) = doctor.check_airflow(home)
+    assert f"there is no {tmp_path / 'airflow.cfg'}" in finding.text
+    (tmp_path / "airflow.cfg").touch()
+    (finding,) = doctor.check_airflow(home)
+    assert finding.text.endswith(f" and {tmp_path / 'airflow.cfg'})")
+    monkeypatch.setenv("AIRFLOW_CONFIG", str(tmp_path / "other.cfg"))
+    assert "other.cfg" in next(iter(doctor.check_airflow(home))).text
 
 
 def test_airflow_uses_another_executor_or_does_not_answer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
