@@ -19,7 +19,7 @@ from typing import Any
 
 from air_executor import _files, model, processes, spool, validation
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
-from air_executor.paths import Home
+from air_executor.paths import Home, command
 
 HEARTBEATS_MISSED = 5
 """A runner of another host is dead after so many heartbeats that did not come: 15 s by default."""
@@ -116,6 +116,18 @@ def serving(infos: Iterable[RunnerInfo], queue: str) -> list[RunnerInfo]:
     return [info for info in infos if queue in info.queues and not info.draining]
 
 
+def start_command(home: Home, queue: str = "default") -> str:
+    """What a person types to start a runner that serves a queue."""
+    queues = [] if queue == "default" else ["--queues", queue]
+    return command(home, "runner", "start", "--detach", *queues)
+
+
+def unserved(home: Home, queues: Sequence[str]) -> list[str]:
+    """The queues that no living runner takes jobs from."""
+    alive = alive_runners(home)
+    return [queue for queue in queues if not serving(alive, queue)]
+
+
 def tell(home: Home, runner_id: str, action: str) -> None:
     """Ask a runner for something; it sees it at once, or with its next look where watching does not work.
 
@@ -200,26 +212,6 @@ def _is_ready(reader: int) -> bool:
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
         return bool(selector.select(START_TIMEOUT)) and os.read(reader, 1) != b""
-
-
-def ensure_runner(home: Home, options: StartOptions) -> str | None:
-    """Start a runner if none that lives serves the home; of several callers at once, one starts it.
-
-    Returns:
-        The id of the runner that was started; None if there was one, or if somebody else is about to start one.
-
-    Raises:
-        RunnerError: it could not be started.
-    """
-    lock = _files.Lock(home.start_lock)
-    if any(not info.draining for info in alive_runners(home)) or not lock.acquire():
-        return None
-    try:
-        if any(not info.draining for info in alive_runners(home)):
-            return None
-        return start_detached(home, options)
-    finally:
-        lock.release()
 
 
 def keep_alive(home: Home) -> None:

@@ -24,7 +24,7 @@ from air_executor import held, repair, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, jobs, keys, results, starter, tasklog
+from airflow_plugin import adoption, config, handover, jobs, keys, results, tasklog
 from airflow_plugin.guard import Guarded
 from airflow_plugin.ledger import Entry, Ledger, Strangers
 from airflow_plugin.results import Report, Tell
@@ -283,7 +283,7 @@ class AirExecutor(Guarded, BaseExecutor):
             return
         self._next_queues = now + QUEUE_INTERVAL
         queues = sorted({entry.queue for entry in self._ledger if entry.queue})
-        for queue in starter.unserved(site.home, queues):
+        for queue in runners.unserved(site.home, queues):
             waiting = {marker.job for marker in spool.waiting(site.home, queue)}
             stuck = [entry for entry in self._ledger if entry.queue == queue and entry.name in waiting]
             advice = f"no living runner serves the queue {queue!r}: air-executor runner start --queues {queue}"

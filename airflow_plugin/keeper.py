@@ -62,7 +62,7 @@ class RunnerKeeper:
             self._look_after(self._starting, now)
         elif self.wanted and now >= self._next_check:
             self._next_check = now + CHECK_INTERVAL
-            if self._renew_before or starter.unserved(self.home, self.options.queues):
+            if self._renew_before or runners.unserved(self.home, self.options.queues):
                 self._start()
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0  # somebody else has been starting one all the time, and will say what is wrong
         if content["renew_before"]:
             _retire(home, content["renew_before"])
-        if unserved(home, options.queues):
+        if runners.unserved(home, options.queues):
             runners.start_detached(home, options)
     except (AirExecutorError, OSError) as error:
         sys.stderr.write(f"{error}\n")
@@ -49,12 +49,6 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         lock.release()
     return 0
-
-
-def unserved(home: Home, queues: Sequence[str]) -> list[str]:
-    """The queues that no living runner takes jobs from."""
-    alive = runners.alive_runners(home)
-    return [queue for queue in queues if not runners.serving(alive, queue)]
 
 
 def _retire(home: Home, before: str) -> None:

@@ -11,7 +11,7 @@ from air_executor import runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError, HomeError
 from air_executor.paths import Home
-from airflow_plugin import guard, handover, jobs, keeper, keys, results, starter
+from airflow_plugin import guard, handover, jobs, keeper, keys, results
 from airflow_plugin.executor import AirExecutor
 from tests.plugin import fleet
 
@@ -32,7 +32,7 @@ BELOW: list[tuple[Any, str]] = [
     (spool, "collect_finished"),
     (runners, "alive_runners"),
     (runners, "keep_alive"),
-    (starter, "unserved"),
+    (runners, "unserved"),
     (keeper.RunnerKeeper, "tick"),
     (AirExecutorClient, "cancel"),
     (AirExecutorClient, "get_job"),

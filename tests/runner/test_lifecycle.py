@@ -193,11 +193,9 @@ def test_spool_deleted_while_jobs_wait(client: AirExecutorClient, home: Home, st
 
 def test_detached_embedded_runner_ends_when_nobody_wants_it(home: Home, client: AirExecutorClient) -> None:
     options = runners.StartOptions(embedded=True, linger=0.5)
-    runner_id = runners.ensure_runner(home, options)
-    assert runner_id is not None
-    info = runners.read(home, runner_id)
+    info = runners.read(home, runners.start_detached(home, options))
     assert info.embedded
-    assert runners.ensure_runner(home, options) is None
+    assert runners.unserved(home, ["default"]) == []
     client.create_job("hello", [shell("true")])
     assert ended(client, "hello").state is JobState.COMPLETED
     wait_for(lambda: not runners.all_runners(home), what="the end of the runner")

@@ -121,21 +121,10 @@ def test_a_runner_that_cannot_start_is_reported_with_its_last_line(home: Home) -
         runners.start_detached(home, runners.StartOptions(name="../x"))
 
 
-def test_one_of_several_starts_a_runner(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from air_executor import _files
-
-    started: list[runners.StartOptions] = []
-
-    def start(home: Home, options: runners.StartOptions) -> runners.RunnerInfo:
-        started.append(options)
-        assert runners.ensure_runner(home, options) is None, "while one starts it, nobody else does"
-        runners.write(home, info("r"))
-        return info("r")
-
-    monkeypatch.setattr(runners, "start_detached", start)
-    assert runners.ensure_runner(home, runners.StartOptions()) is not None
-    assert runners.ensure_runner(home, runners.StartOptions()) is None
-    assert len(started) == 1 and not _files.is_locked(home.start_lock)
+def test_queues_that_nobody_serves(home: Home) -> None:
+    assert runners.unserved(home, ["default", "gpu"]) == ["default", "gpu"]
+    runners.write(home, info("r"))
+    assert runners.unserved(home, ["default", "gpu"]) == ["gpu"]
 
 
 def test_keeping_alive(home: Home) -> None:
