@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import held, repair, spool, store
+from air_executor import held, repair, runners, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
