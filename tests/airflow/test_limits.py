@@ -44,6 +44,7 @@ def test_a_task_for_a_queue_runs_on_a_runner_that_serves_it(airflow: stack.Stack
     workload = job.path / "workload.json"
     assert workload.stat().st_mode & 0o777 == 0o600
     token = airflow.home.token_of(job)
+    assert airflow.home.containing(token) == [workload]
     assert job.state["state"] == "waiting"
     with airflow.runner("heavy") as runner:
         assert airflow.rest.finished(run) == "success"
