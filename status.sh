@@ -10,4 +10,4 @@ if [ ! -x "$program" ]; then
   echo "status.sh: not running: nothing is installed here yet (start it with ./start-dev.sh)" >&2
   exit 2
 fi
-AIR_EXECUTOR_HOME=${AIR_EXECUTOR_HOME:-$root/.air-executor} exec "$program" status "$@"
+AIR_EXECUTOR_HOME=${AIR_EXECUTOR_HOME:-$root/.air-executor} exec "$program" status --start-with ./start-dev.sh "$@"

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from air_executor import _files, components, processes, runners, settings
 from air_executor.errors import SettingsError
-from air_executor.paths import HOME_NAME, Home, airflow_home
+from air_executor.paths import HOME_NAME, Home, airflow_home, command
 
 LEAST_FREE = 1 << 30
 """Bytes below which a home is nearly full."""
@@ -98,7 +98,7 @@ def check_home(home: Home) -> Iterator[Finding]:
     try:
         found = home.root.stat()
     except FileNotFoundError:
-        yield problem("home", f"{home.root} does not exist", f"air-executor --home {home.root} runner start --detach")
+        yield problem("home", f"{home.root} does not exist", runners.start_command(home))
         return
     except OSError as error:
         yield problem("home", f"{home.root}: {error.strerror}", "give another home with --home")
@@ -107,7 +107,7 @@ def check_home(home: Home) -> Iterator[Finding]:
         yield problem("home", f"{home.root} is not a directory", "move it away, or give another home with --home")
         return
     if missing := [path for path in home.directories if not path.is_dir()]:
-        yield problem("home", f"{missing[0]} is not there", f"air-executor --home {home.root} repair")
+        yield problem("home", f"{missing[0]} is not there", command(home, "repair"))
         return
     yield ok("home", str(home.root))
     yield check_owner(home, found.st_uid)
@@ -139,7 +139,7 @@ def check_space(home: Home) -> Finding:
     text = f"{free / (1 << 30):.1f} GiB are free"
     if free >= LEAST_FREE:
         return ok("space", text)
-    return warn("space", text, "air-executor prune --older-than 7d, or free space on that filesystem")
+    return warn("space", text, f"{command(home, 'prune', '--older-than', '7d')}, or free space on that filesystem")
 
 
 def check_files(home: Home) -> Iterator[Finding]:
@@ -222,11 +222,10 @@ def check_runners(home: Home) -> Iterator[Finding]:
     """Somebody runs the jobs, and the clocks agree."""
     infos = runners.all_runners(home)
     alive = [info for info in infos if runners.is_alive(info)]
-    start = f"air-executor --home {home.root} runner start --detach"
     if alive:
         yield ok("runner", ", ".join(info.id for info in alive))
     else:
-        yield problem("runner", "no runner is running", start)
+        yield problem("runner", "no runner is running", runners.start_command(home))
     yield check_clocks((info.id, runners.heartbeat_age(info)) for info in infos)
 
 

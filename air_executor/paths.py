@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -194,6 +195,11 @@ def find_home(given: str | os.PathLike[str] | None = None, environ: Mapping[str,
         if candidate.is_dir():
             return candidate
     return Path.home() / HOME_NAME
+
+
+def command(home: Home, *words: str) -> str:
+    """What a person types for a command on this home, whatever home the environment names."""
+    return shlex.join(["air-executor", "--home", str(home.root), *words])
 
 
 def airflow_home(environ: Mapping[str, str] = os.environ) -> Path:

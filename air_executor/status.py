@@ -15,13 +15,14 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from air_executor import components, model, runners, spool, store
 from air_executor.components import Component
 from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.model import Job, JobState
-from air_executor.paths import Home
+from air_executor.paths import Home, command
 
 LOOK_BACK = 200
 """How many jobs are read at most to find the latest failures."""
@@ -115,6 +116,8 @@ class Status:
     home: str
     at: str
     exists: bool
+    start: str
+    """The command that starts a runner here."""
     components: list[ComponentStatus] = field(default_factory=list)
     runners: list[RunnerStatus] = field(default_factory=list)
     queues: list[QueueStatus] = field(default_factory=list)
@@ -149,24 +152,30 @@ def judge(status: Status) -> Verdict:
 
 def find_problems(status: Status) -> list[str]:
     """What should be otherwise, and what to do."""
+    home = Home(Path(status.home))
     if not status.exists:
-        return [f"{status.home} is not there; submit a job or start a runner to create it, or give --home"]
+        return [f"{home.root} is not there; create it with: {status.start} (or submit a job, or give another --home)"]
     problems = [f"{each.name} is {each.state}: {each.detail}" for each in status.components if each.state in _BAD]
     if not any(runner.state == "alive" for runner in status.runners):
-        problems.append("no runner takes jobs; start one with: air-executor runner start --detach")
+        problems.append(f"no runner takes jobs; start one with: {status.start}")
     problems += [
-        f"the runner {runner.id} died with {runner.working} job(s) in its hands; any runner takes care of them, or:"
-        " air-executor repair"
+        f"the runner {runner.id} died with {_jobs(runner.working)} in its hands; any runner takes care of that, or:"
+        f" {command(home, 'repair')}"
         for runner in status.runners
         if runner.state == "dead"
     ]
     problems += [
-        f"{queue.waiting} job(s) wait in the queue {queue.name} and no runner serves it; start one with:"
-        f" air-executor runner start --detach --queues {queue.name}"
+        f"{_jobs(queue.waiting)} {'waits' if queue.waiting == 1 else 'wait'}"
+        f" in the queue {queue.name} and no runner serves it; start one with:"
+        f" {status.start if queue.name == 'default' else runners.start_command(home, queue.name)}"
         for queue in status.queues
         if queue.waiting and not queue.served_by
     ]
     return problems
+
+
+def _jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"
 
 
 _BAD = frozenset({"down", "unhealthy"})
@@ -202,17 +211,26 @@ def _with_report(component: ComponentStatus, report: Any) -> ComponentStatus:
 # --- Gathering ---
 
 
-def gather(home: Home) -> Status:
-    """Look at everything once."""
-    root, moment = str(home.root), model.now()
+def gather(home: Home, start: str | None = None) -> Status:
+    """Look at everything once.
+
+    Args:
+        start: the command that starts a runner here, if it is not the usual one.
+
+    Raises:
+        HomeError: the home is not a directory.
+    """
+    store.check_directory(home)
+    root, moment, start = str(home.root), model.now(), start or runners.start_command(home)
     if not home.jobs.is_dir():
-        return Status(root, moment, exists=False)
+        return Status(root, moment, exists=False, start=start)
     infos = runners.all_runners(home)
     alive = [info for info in infos if runners.is_alive(info)]
     return Status(
         root,
         moment,
         exists=True,
+        start=start,
         components=gather_components(home),
         runners=gather_runners(home, infos),
         queues=gather_queues(home, alive),

@@ -50,15 +50,26 @@ def ensure_home(home: Home) -> None:
         try:
             _files.make_directory(directory)
         except (FileExistsError, NotADirectoryError):
-            raise HomeError(f"{directory} is not a directory; choose another home or move it away") from None
+            raise _no_directory(directory) from None
         except OSError as error:
             raise HomeError(f"{directory} cannot be created: {error.strerror}; choose another home") from None
     if not os.access(home.root, os.W_OK | os.X_OK):
         raise HomeError(f"{home.root} cannot be written to; change its permissions or choose another home")
 
 
+def check_directory(home: Home) -> None:
+    """Raise `HomeError` if something else than a directory is where the home should be."""
+    if home.root.exists() and not home.root.is_dir():
+        raise _no_directory(home.root)
+
+
+def _no_directory(path: Path) -> HomeError:
+    return HomeError(f"{path} is not a directory; choose another home or move it away")
+
+
 def check_home(home: Home) -> None:
     """Raise `HomeError` unless the home is there; for those who only read."""
+    check_directory(home)
     if not home.root.exists():
         raise HomeError(f"{home.root} does not exist; submit a job or start a runner to create it, or give --home")
     if not home.jobs.is_dir():

@@ -17,6 +17,7 @@ from air_executor.errors import AirExecutorError, JobBusyError
 if TYPE_CHECKING:
     from air_executor import model
     from air_executor.client import AirExecutorClient
+    from air_executor.paths import Home
 
 CANCELLED = 9
 
@@ -66,6 +67,17 @@ def exit_code(job: model.Job) -> int:
     return {"completed": 0, "cancelled": CANCELLED}.get(job.state.value, 1)
 
 
+def note_unserved(home: Home, queue: str) -> bool:
+    """Say that a job of this queue waits in vain, if no runner takes it; returns whether it was said."""
+    from air_executor import runners
+
+    if runners.serving(runners.alive_runners(home), queue):
+        return False
+    start = runners.start_command(home, queue)
+    output.note(f"no live runner serves the queue {queue}; the job waits. Start one with: {start}")
+    return True
+
+
 def run_cancel(args: argparse.Namespace) -> int:
     """Ask for the end of jobs."""
     client = lookup.open_client(args)
@@ -90,8 +102,12 @@ def run_wait(args: argparse.Namespace) -> int:
     client = lookup.open_client(args)
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     ended: list[model.Job] = []
+    said: set[str] = set()
 
     def wait(name: str) -> model.Job:
+        job = client.get_job(name)
+        if job.state == "waiting" and job.queue not in said and note_unserved(client.home, job.queue):
+            said.add(job.queue)
         job = client.wait(name, None if deadline is None else max(0.0, deadline - time.monotonic()))
         ended.append(job)
         return job

@@ -1,8 +1,8 @@
 """`status`: whether everything runs, and what is going on.
 
 `--json` prints what `air_executor.status.Status.to_dict` returns: {"status", "problems", "home", "at", "exists",
-"components", "runners", "queues", "working", "failures"}, and "version". The exit code is 0 healthy, 1 degraded,
-2 not running.
+"start", "components", "runners", "queues", "working", "failures"}, and "version". The exit code is 0 healthy,
+1 degraded, 2 not running.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def add(commands: arguments.Commands) -> None:
         text=_TEXT,
         examples=("air-executor status", "air-executor status --watch", "air-executor status --json"),
     )
+    parser.add_argument("--start-with", help=argparse.SUPPRESS)  # status.sh: what starts a runner there
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     home = lookup.find_home(args)
     while True:
-        found = status.gather(home)
+        found = status.gather(home, args.start_with)
         if args.watch is not None and output.is_terminal():
             output.say(_CLEAR)
         if args.json:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.cli import arguments, lookup, output
+from air_executor.cli import arguments, control, lookup, output
 from air_executor.errors import InvalidInputError, InvalidJobError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     client = AirExecutorClient(lookup.find_home(args).root)
     job = client.submit(_submission(args))
-    _hint_no_runner(client, job.queue)
+    control.note_unserved(client.home, job.queue)
     waits = args.wait or args.follow or args.wait_timeout is not None
     if not args.json:
         output.say(job.name)
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wait(client: AirExecutorClient, job: model.Job, args: argparse.Namespace) -> int:
-    from air_executor.cli import control, logs
+    from air_executor.cli import logs
 
     try:
         if args.follow:
@@ -176,17 +176,6 @@ def _labels(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise InvalidJobError("the job: 'labels' should be an object")
     return value
-
-
-def _hint_no_runner(client: AirExecutorClient, queue: str) -> None:
-    from air_executor import runners
-
-    if not runners.serving(runners.alive_runners(client.home), queue):
-        named = "" if queue == "default" else f" --queues {queue}"
-        output.note(
-            f"no live runner serves the queue {queue}; the job waits. Start one with:"
-            f" air-executor runner start --detach{named}"
-        )
 
 
 def _facts(job: model.Job) -> dict[str, Any]:

@@ -105,10 +105,14 @@ def test_a_home_that_is_missing(cli: Cli, words: list[str]) -> None:
     assert not cli.home.root.exists()
 
 
-@pytest.mark.parametrize("words", [["submit", "--", "true"], ["list"], ["runner", "start", "--detach"], ["repair"]])
+@pytest.mark.parametrize(
+    "words",
+    [["submit", "--", "true"], ["list"], ["status"], ["runner", "start", "--detach"], ["repair"], ["wait", "a"]],
+)
 def test_a_home_that_is_a_file(cli: Cli, words: list[str]) -> None:
     cli.home.root.write_text("mine")
-    assert str(cli.home.root) in cli.refused(*words, code=3)
+    says = f"{cli.home.root} is not a directory; choose another home or move it away"
+    assert says in cli.refused(*words, code=3)
     assert cli.home.root.read_text() == "mine"
 
 

@@ -148,7 +148,9 @@ def test_a_queue_that_nobody_serves_degrades(with_runner: Cli) -> None:
     cli = with_runner
     cli("submit", "--queue", "gpu", "--", "true")
     facts = cli.json("status", code=1)
-    assert facts["status"] == "degraded" and "wait in the queue gpu and no runner serves it" in facts["problems"][0]
+    assert (
+        facts["status"] == "degraded" and "1 job waits in the queue gpu and no runner serves it" in facts["problems"][0]
+    )
     cli("runner", "start", "--detach", "--name", "gpu", "--queues", "gpu")
     wait_for(lambda: cli("status", code=None).returncode == 0, what="a healthy home")
 
@@ -232,7 +234,7 @@ def test_a_dead_runner_with_jobs_in_its_hands(with_runner: Cli) -> None:
     wait_for(lambda: not runners.alive_runners(cli.home))
     facts = cli.json("status", code=2)
     assert [(each["id"], each["state"], each["working"]) for each in facts["runners"]] == [("r", "dead", 1)]
-    assert "the runner r died with 1 job(s)" in " ".join(facts["problems"])
+    assert "the runner r died with 1 job in its hands" in " ".join(facts["problems"])
 
 
 def test_a_command_is_quick(with_runner: Cli, capsys: pytest.CaptureFixture[str]) -> None:

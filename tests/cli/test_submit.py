@@ -20,10 +20,14 @@ def test_a_command_line_becomes_a_job(cli: Cli) -> None:
 
 def test_a_job_that_nobody_would_run_is_said(cli: Cli) -> None:
     hint = cli("submit", "--queue", "big", "--", "true").stderr
-    assert hint == (
-        "air-executor: no live runner serves the queue big; the job waits. Start one with: air-executor runner start"
-        " --detach --queues big\n"
-    )
+    start = f"air-executor --home {cli.home.root} runner start --detach"
+    said = f"air-executor: no live runner serves the queue big; the job waits. Start one with: {start} --queues big\n"
+    assert hint == said
+    assert f"start one with: {start}\n" in cli("status", code=2).stdout
+    cli("submit", "--queue", "big", "--name", "b", "--", "true")
+    cli("submit", "--queue", "big", "--name", "c", "--", "true")
+    done = cli("wait", "b", "c", "--timeout", "0", code=124)
+    assert done.stderr.count("no live runner") == 1 and done.stderr.startswith(said)
 
 
 def test_all_options(cli: Cli) -> None:

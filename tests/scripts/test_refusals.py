@@ -146,5 +146,6 @@ def test_status_before_anything_is_installed(checkout: CheckoutCopy) -> None:
 def test_status_while_nothing_runs(checkout: CheckoutCopy) -> None:
     done = checkout.run("status.sh")
     assert done.returncode == 2
-    assert "not running" in done.stdout
+    assert "not running" in done.stdout and "with: ./start-dev.sh" in done.stdout
+    assert "runner start" not in done.stdout
     assert checkout.made() == set()

@@ -59,7 +59,7 @@ SERVED, UNSERVED, IDLE = QueueStatus("a", 3, 9.0, 1), QueueStatus("b", 3, 9.0, 0
     ],
 )
 def test_verdicts(parts: dict[str, Any], verdict: Verdict, problem: str | None) -> None:
-    found = Status(home="/h", at="now", **{"exists": True, **parts})
+    found = Status(home="/h", at="now", start="go", **{"exists": True, **parts})
     assert found.verdict is verdict
     assert (problem is None and found.problems == []) or any(problem in each for each in found.problems if problem)
     assert json.loads(json.dumps(found.to_dict()))["status"] == verdict.value
