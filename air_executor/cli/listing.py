@@ -119,8 +119,9 @@ def _age(moment: str) -> float:
 
 
 def _exit(job: model.Job) -> str:
-    """Why it ended, in one word and a number."""
+    """Why it ended, in one word, and the number where that is the reason."""
     if job.exit is None or job.state == "completed":
         return ""
-    number = job.exit.code if job.exit.code is not None else job.exit.signal
-    return job.exit.kind.value + (f" {number}" if number is not None else "")
+    kind = job.exit.kind.value
+    number = {"exit_code": job.exit.code, "start_failed": job.exit.code, "signal": job.exit.signal}.get(kind)
+    return kind if number is None else f"{kind} {number}"

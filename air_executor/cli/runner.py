@@ -184,7 +184,7 @@ def _find(home: Home, text: str | None) -> runners.RunnerInfo:
     if not found:
         raise NotFoundError(f"no runner{f' {text}' if text else ''} is running in {home.root}")
     if len(found) > 1:
-        raise InvalidInputError(f"which runner? There are {', '.join(info.id for info in found)}")
+        raise InvalidInputError(f"which runner? There are {', '.join(info.id for info in found)}; give one of them")
     return found[0]
 
 
