@@ -168,11 +168,8 @@ class StartOptions:
         return [*words, *(["--embedded"] if self.embedded else [])]
 
 
-def start_detached(home: Home, options: StartOptions, *, wait: bool = True) -> str:
-    """Start a runner that outlives this process and is no child of it.
-
-    Args:
-        wait: return when it is ready; otherwise as soon as it was started.
+def start_detached(home: Home, options: StartOptions) -> str:
+    """Start a runner that outlives this process and is no child of it; returns when it is ready.
 
     Returns:
         Its id.
@@ -200,7 +197,7 @@ def start_detached(home: Home, options: StartOptions, *, wait: bool = True) -> s
             os.close(writer)
         if child.wait() != 0:  # it forks away at once
             raise RunnerError(f"the runner cannot be started: {_last_line(log, offset)}")
-        if wait and not _is_ready(reader):
+        if not _is_ready(reader):
             raise RunnerError(f"the runner ended or was not ready in time: {_last_line(log, offset)}; see {log}")
     finally:
         os.close(reader)
