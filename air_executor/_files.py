@@ -13,10 +13,10 @@ import json
 import os
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
+from air_executor import temporaries
 from air_executor.errors import CorruptFileError
 
 TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
@@ -74,7 +74,7 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
 
 def replace(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False) -> None:
     """Write `path` so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporaries.replacement(path)
     try:
         write_new(temporary, data, mode=mode, durable=durable)
         temporary.replace(path)

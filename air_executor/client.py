@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, held, model, repair, spool, store, validation
+from air_executor import _files, held, model, repair, spool, store, temporaries, validation
 from air_executor.errors import (
     CorruptFileError,
     InvalidJobError,
@@ -240,7 +240,7 @@ class AirExecutorClient:
         try:
             if not lock.acquire() or not store.read_or_damaged(self.home, name).state.terminal:
                 return False
-            doomed = self.home.jobs / f".tmp-removed-{uuid.uuid4().hex}"
+            doomed = temporaries.removal(self.home.jobs)
             self.home.job(name).root.rename(doomed)
             spool.collect_finished(self.home, name)
             shutil.rmtree(doomed, ignore_errors=True)

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from air_executor import _files, journal, model, spool, store
+from air_executor import _files, journal, model, spool, store, temporaries
 from air_executor.errors import CorruptFileError, JobBusyError
 from air_executor.model import JobState, TaskStatus
 from air_executor.paths import Home
@@ -174,6 +174,23 @@ def check_over(job: model.Job) -> None:
         raise JobBusyError(f"the job {job.name} is {job.state}; only one that is over can start anew")
 
 
+def sweep(home: Home, name: str) -> None:
+    """Remove what a holder that died was about to write, unless somebody holds the job now."""
+    if temporaries.within(home.job(name).root):
+        lock = _files.Lock(home.job(name).lock)
+        try:
+            if lock.acquire():
+                _remove_temporaries(home, name)
+        finally:
+            lock.release()
+
+
+def _remove_temporaries(home: Home, name: str) -> None:
+    """Only a holder writes, so under the lock whatever is there was left by one that died."""
+    for path in temporaries.within(home.job(name).root):
+        temporaries.remove(path)
+
+
 def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.Job:
     """Make a job with damaged files failed, and keep the files aside for inspection.
 
@@ -213,4 +230,5 @@ def _lock_job(home: Home, name: str, wait: float) -> _files.Lock:
     lock = _files.Lock(home.job(name).lock)
     if not lock.acquire(wait=wait):
         raise JobBusyError(f"the job {name} is held by a process that may still be running it; try again later")
+    _remove_temporaries(home, name)
     return lock

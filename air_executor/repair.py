@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from air_executor import _files, held, model, processes, runners, spool, store
+from air_executor import _files, held, model, processes, runners, spool, store, temporaries
 from air_executor.errors import CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
-from air_executor.paths import TEMPORARY_PREFIX, Home
+from air_executor.paths import Home
 
 CRASH_LIMIT = 5
 """A job whose runner died so often before a task started is failed: it is likely the cause."""
@@ -25,9 +24,8 @@ CRASH_LIMIT = 5
 SETTLE_TIME = 15.0
 """Seconds after which a claim without a runner is not one that somebody is just working on."""
 
-
-INCOMPLETE_TIME = 3600.0
-"""Seconds after which a submission is no longer being written: a big batch, or a busy disk, may take minutes."""
+SUBMIT_TIME = 5.0
+"""Seconds that a submission, or a retry, may take between a job's directory and its marker."""
 
 
 class Verdict(enum.Enum):
@@ -160,16 +158,42 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
     store.ensure_home(home)
     runners.forget_dead(home)
     yield from _remove_temporaries(home)
+    yield from _repair_jobs(home, list(store.names(home)), by)
+    yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
+
+
+def repair_recent(home: Home, since: float, by: str) -> Iterator[Change]:
+    """Find at any time what a submitter left that died: its temporaries, and jobs that never came into their queue.
+
+    Looks at no job that did not change since `since` (seconds since the epoch), so that it can be done now and then,
+    each time with the moment of the time before. Jobs of the last `SUBMIT_TIME` seconds are left to the next time: a
+    living submitter may be about to queue them.
+
+    Raises:
+        OSError: the home refused.
+    """
+    now = time.time()
+    yield from _remove_temporaries(home)
+    names = [name for changed, name in store.changes(home) if _is_due(changed, since, now)]
+    yield from _repair_jobs(home, names, by)
+
+
+def _is_due(changed: float, since: float, now: float) -> bool:
+    """Pure. What changed in the future did so before the clock was set back."""
+    return changed >= since - SUBMIT_TIME and not now - SUBMIT_TIME < changed <= now
+
+
+def _repair_jobs(home: Home, names: Iterable[str], by: str) -> Iterator[Change]:
     known = {name for holder in spool.holders(home) for name in spool.claimed(home, holder)}
-    for name in list(store.names(home)):
+    for name in names:
         change = _repair_job(home, name, name in known, by)
         if change:
             yield Change(name, change)
-    yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
 
 
 def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
     try:
+        held.sweep(home, name)
         job = store.read(home, name)
     except NotFoundError:
         return None
@@ -213,12 +237,11 @@ def _may_live(job: model.Job) -> bool:
 
 
 def _remove_temporaries(home: Home) -> Iterator[Change]:
-    """Submissions that were cut off: nobody was ever told of them."""
-    for path in home.jobs.glob(f"{TEMPORARY_PREFIX}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > INCOMPLETE_TIME:
-                shutil.rmtree(path, ignore_errors=True)
-                yield Change(path.name, "an incomplete submission, removed")
+    """Submissions that were cut off, of which nobody was ever told, and other things that were never finished."""
+    for directory in (home.jobs, home.runners, home.components):
+        for path in temporaries.abandoned(directory):
+            if temporaries.remove(path):
+                yield Change(path.name, "left unfinished by a process that is gone, removed")
 
 
 def _drop_foreign_markers(home: Home) -> Iterator[Change]:

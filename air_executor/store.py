@@ -10,13 +10,12 @@ import contextlib
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, journal, model, spool, validation
+from air_executor import _files, journal, model, spool, temporaries, validation
 from air_executor.errors import (
     AirExecutorError,
     CorruptFileError,
@@ -24,7 +23,7 @@ from air_executor.errors import (
     JobExistsError,
     NotFoundError,
 )
-from air_executor.paths import TEMPORARY_PREFIX, Home, JobPaths
+from air_executor.paths import Home, JobPaths
 
 SYNC_EACH = 3
 """Up to so many jobs, syncing each file is quicker than syncing the whole filesystem."""
@@ -126,14 +125,14 @@ def _prepare(submission: Submission) -> None:
 
 
 def _create(home: Home, submissions: Sequence[Submission], refused: dict[str, AirExecutorError]) -> None:
-    temporaries = [home.jobs / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}" for _ in submissions]
+    unplaced = [temporaries.submission(home.jobs) for _ in submissions]
     placed: list[Submission] = []
     try:
         each = len(submissions) <= SYNC_EACH
-        for submission, temporary in zip(submissions, temporaries, strict=True):
+        for submission, temporary in zip(submissions, unplaced, strict=True):
             _write_directory(temporary, submission, durable=each)
         each = each or not _files.sync_filesystem(home.jobs)
-        for submission, temporary in zip(submissions, temporaries, strict=True):
+        for submission, temporary in zip(submissions, unplaced, strict=True):
             if each:
                 _files.sync_directory(temporary)
             if _place(home, temporary, submission.job, refused):
@@ -144,7 +143,7 @@ def _create(home: Home, submissions: Sequence[Submission], refused: dict[str, Ai
             _withdraw(home, submission.job)
         raise
     finally:
-        for temporary in temporaries:
+        for temporary in unplaced:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -307,17 +306,20 @@ def newest_names(home: Home, *, changed_since: float = 0.0) -> list[str]:
     Args:
         changed_since: leave out those that were last changed before this (seconds since the epoch).
     """
-    found: list[tuple[float, str]] = []
+    return [name for changed, name in sorted(changes(home), reverse=True) if changed >= changed_since]
+
+
+def changes(home: Home) -> Iterator[tuple[float, str]]:
+    """When each job's directory last changed, seconds since the epoch, and the job's name; in no order."""
     try:
         entries = os.scandir(home.jobs)
     except FileNotFoundError:
-        return []
+        return
     with entries:
         for entry in entries:
             if validation.is_name(entry.name):
                 with contextlib.suppress(FileNotFoundError):
-                    found.append((entry.stat(follow_symlinks=False).st_mtime, entry.name))
-    return [name for changed, name in sorted(found, reverse=True) if changed >= changed_since]
+                    yield entry.stat(follow_symlinks=False).st_mtime, entry.name
 
 
 def _read_or_explain(paths: JobPaths, path: Path, name: str) -> dict[str, Any]:

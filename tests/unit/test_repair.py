@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from air_executor import _files, client, held, model, processes, repair, runners, spool, store
+from air_executor import _files, client, held, model, processes, repair, runners, spool, store, temporaries
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, Job, JobState, TaskStatus
 from air_executor.paths import Home
@@ -143,14 +146,62 @@ def test_a_damaged_job_fails_and_the_others_are_repaired(home: Home, submit: Sub
     assert store.read(home, "bad-tasks").state is JobState.FAILED
 
 
-def test_what_cut_off_submissions_left_goes_after_a_while(home: Home) -> None:
-    (home.jobs / ".tmp-old").mkdir()
-    (home.jobs / ".tmp-new").mkdir()
-    os.utime(home.jobs / ".tmp-old", (1, 1))
-    minutes_ago = time.time() - 600  # a batch that is still being written
-    os.utime(home.jobs / ".tmp-new", (minutes_ago, minutes_ago))
-    assert changes(home) == {".tmp-old": "an incomplete submission, removed"}
-    assert [path.name for path in home.jobs.iterdir()] == [".tmp-new"]
+def left_by(process: subprocess.Popen[bytes] | None, path: Path) -> Path:
+    """A directory under the name that a process, or this one, gives to what it has not finished."""
+    if process is None:
+        path.mkdir()
+        return path
+    host_and_boot, _, rest = path.name.removeprefix(".tmp-").partition("-")
+    path = path.with_name(f".tmp-{host_and_boot}-{process.pid}-{rest.partition('-')[2]}")
+    path.mkdir()
+    return path
+
+
+def test_what_a_dead_process_left_unfinished_goes_at_once(home: Home) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    dead = left_by(gone, temporaries.submission(home.jobs))
+    (dead / "state.json").touch()
+    living = left_by(None, temporaries.submission(home.jobs))
+    assert changes(home) == {dead.name: "left unfinished by a process that is gone, removed"}
+    assert list(home.jobs.iterdir()) == [living]
+
+
+@pytest.mark.parametrize("name", [".tmp-0123456789abcdef-1-1-12345678", ".tmp-older-version"])
+def test_what_somebody_left_who_cannot_be_seen_goes_after_a_day(home: Home, name: str) -> None:
+    """The clock may be an hour wrong."""
+    path = home.jobs / name
+    path.mkdir()
+    hours_ago = time.time() - 7200
+    os.utime(path, (hours_ago, hours_ago))
+    assert changes(home) == {}
+    os.utime(path, (1, 1))
+    assert list(changes(home)) == [name]
+    assert not path.exists()
+
+
+def test_a_killed_writer_leaves_nothing_for_good(home: Home, submit: Submit) -> None:
+    submit("a")
+    for directory in (home.job("a").root, home.runners, home.components):
+        program = (
+            "import os, pathlib, sys; from air_executor import temporaries;"
+            "temporaries.replacement(pathlib.Path(sys.argv[1]) / 'state.json').touch()"
+        )
+        subprocess.run([sys.executable, "-c", program, str(directory)], check=True)
+        assert temporaries.within(directory)
+    list(repair.repair(home))
+    for directory in (home.job("a").root, home.runners, home.components):
+        assert temporaries.within(directory) == []
+
+
+def test_a_light_repair_looks_at_what_changed_since(home: Home, submit: Submit) -> None:
+    now = time.time()
+    for name, changed in (("long-ago", now - 500), ("lately", now - 50), ("just-now", now), ("future", now + 3000)):
+        spool.marker_of(submit(name)).path(home).unlink()
+        os.utime(home.job(name).root, (changed, changed))
+    found = {change.job: change.what for change in repair.repair_recent(home, now - 100, "me")}
+    assert found == dict.fromkeys(["lately", "future"], "was waiting without a place in its queue")
+    assert sorted(waiting(home)) == ["future", "lately"]
 
 
 def test_markers_of_jobs_that_are_gone_or_over_are_dropped(home: Home, submit: Submit) -> None:

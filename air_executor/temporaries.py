@@ -1,0 +1,102 @@
+"""Temporary files and directories: how they are named, and which of them nobody will ever finish.
+
+::
+
+    jobs/.tmp-<writer>                a submission that is being written
+    jobs/.tmp-removed-<writer>        a job that is being removed
+    <directory>/.<file>.<writer>.tmp  what is about to replace a file
+
+`<writer>` says which process it was, so that what a dead one left can go at once, and what a living one writes is left
+alone however long it takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from air_executor import processes
+from air_executor.paths import TEMPORARY_PREFIX
+
+GIVEN_UP_TIME = 86_400.0
+"""Seconds after which a temporary goes whose writer cannot be seen from here: a clock may be an hour wrong."""
+
+_SUFFIX = ".tmp"
+_WRITER = re.compile(r"(?P<host>[0-9a-f]{8})(?P<boot>[0-9a-f]{8})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{8}(\.tmp)?\Z")
+
+
+def submission(jobs: Path) -> Path:
+    """Where to write a job before it gets its name."""
+    return jobs / f"{TEMPORARY_PREFIX}{_writer()}"
+
+
+def removal(jobs: Path) -> Path:
+    """Where a job goes before its files are removed."""
+    return jobs / f"{TEMPORARY_PREFIX}removed-{_writer()}"
+
+
+def replacement(path: Path) -> Path:
+    """Where to write what shall replace a file. No longer than it must be: a name may have 255 bytes."""
+    return path.with_name(f".{path.name[:150]}.{_writer()}{_SUFFIX}")
+
+
+def _writer() -> str:
+    return f"{_this_process(os.getpid())}-{uuid.uuid4().hex[:8]}"
+
+
+@functools.lru_cache(maxsize=1)
+def _this_process(pid: int) -> str:
+    """By pid, because a forked process is another."""
+    return f"{_short(processes.host())}{_short(processes.boot_id())}-{pid}-{processes.start_time(pid) or 0}"
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or directory of that name is a temporary."""
+    return name.startswith(TEMPORARY_PREFIX) or (name.startswith(".") and name.endswith(_SUFFIX))
+
+
+def within(directory: Path) -> list[Path]:
+    """The temporaries in a directory."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:  # a later look finds them
+        return [directory / entry.name for entry in entries if is_temporary(entry.name)]
+    return []
+
+
+def abandoned(directory: Path) -> Iterator[Path]:
+    """The temporaries in a directory that nobody will ever finish."""
+    for path in within(directory):
+        with contextlib.suppress(FileNotFoundError):
+            if _is_dead(path.name) or time.time() - path.lstat().st_mtime > GIVEN_UP_TIME:
+                yield path
+
+
+def _is_dead(name: str) -> bool:
+    """Whether the writer was a process of this host and is gone."""
+    writer = _WRITER.search(name)
+    if writer is None or writer["host"] != _short(processes.host()):
+        return False
+    if writer["boot"] != _short(processes.boot_id()):
+        return True
+    return processes.start_time(int(writer["pid"])) != int(writer["start"])
+
+
+def remove(path: Path) -> bool:
+    """Remove one; whether it is gone. What is left of it is found again."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return not os.path.lexists(path)
