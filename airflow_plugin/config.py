@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from air_executor.errors import InvalidNameError, SettingsError
 from air_executor.paths import HOME_NAME, HOME_VARIABLE, airflow_home
 
 SECTION = "air_executor"
-KNOWN = ("base_path", "start_runner", "queues", "slots", "python")
+KNOWN = ("base_path", "start_runner", "queues", "slots", "python", "token_lifetime")
+TOKEN_LIFETIME = 7 * 24 * 3600.0
+"""Seconds that the token of a workload lives: how long a task may wait in its queue."""
 _TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
 """As Airflow reads booleans."""
 
@@ -44,6 +47,7 @@ class Options:
     slots: int | None = None
     """None: as many as Airflow's parallelism."""
     python: str = sys.executable
+    token_lifetime: float = TOKEN_LIFETIME
 
 
 def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
@@ -61,6 +65,7 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
         start_runner=_boolean("start_runner", _get(source, "start_runner")),
         slots=_slots(_get(source, "slots")),
         python=_python(_get(source, "python")),
+        token_lifetime=_seconds("token_lifetime", _get(source, "token_lifetime"), TOKEN_LIFETIME),
     )
 
 
@@ -121,6 +126,18 @@ def _slots(value: str | None) -> int | None:
     if slots < 1:
         raise SettingsError(f"[{SECTION}] slots must be a whole number of at least 1, not {value!r}")
     return slots
+
+
+def _seconds(name: str, value: str | None, default: float) -> float:
+    if value is None:
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise SettingsError(f"[{SECTION}] {name} must be a number of seconds above 0, not {value!r}")
+    return seconds
 
 
 def _python(value: str | None) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
@@ -24,7 +25,7 @@ from air_executor import held, repair, runners, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, jobs, keys, results, tasklog
+from airflow_plugin import adoption, config, handover, jobs, keys, patience, results, tasklog, tokens
 from airflow_plugin.guard import Guarded
 from airflow_plugin.ledger import Entry, Ledger, Strangers
 from airflow_plugin.results import Report, Tell
@@ -58,6 +59,7 @@ class AirExecutor(Guarded, BaseExecutor):
         super().__init__(*args, **kwargs)
         self._ledger = Ledger()
         self._strangers = Strangers()
+        self._stops = handover.Stops()
         self._site: Site | None = None
         self._usable = False
         self._next_home = self._next_check = self._next_queues = 0.0
@@ -124,6 +126,11 @@ class AirExecutor(Guarded, BaseExecutor):
 
     # --- Handing over ---
 
+    @cached_property
+    def jwt_generator(self) -> Any:
+        """What the scheduler makes the tokens of workloads with."""
+        return tokens.patient(super().jwt_generator, self.conf)
+
     def trigger_tasks(self, open_slots: int) -> None:
         """Hand over as many as there are free slots."""
         self._safely("trigger_tasks", super().trigger_tasks, open_slots)
@@ -172,6 +179,7 @@ class AirExecutor(Guarded, BaseExecutor):
         keys.take_from_queue(self, key)
         self.running.add(key)
         self._ledger.add(Entry(job.name, key, job.queue, job.external_id))
+        self._stops.forget(job.name)
         if workload.running_state is not None:
             self.running_state(key)
 
@@ -190,6 +198,7 @@ class AirExecutor(Guarded, BaseExecutor):
             return
         now = time.monotonic()
         self._safely("the runner", site.keeper.tick)
+        self._safely("stopping jobs", self._stops.ask, site.client)
         self._safely("collecting results", self._collect, site, now)
         self._safely("checking jobs", self._check_some, site, now)
         self._safely("checking queues", self._check_queues, site, now)
@@ -314,12 +323,36 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _stop(self, entry: Entry, why: str) -> None:
         self._ledger.close(entry)
+        self._stop_job(entry.name, why)
+
+    def _stop_job(self, name: str, why: str) -> None:
+        """If the home refuses now, the next `sync` asks again."""
+        self._stops.add(name, why)
         if self._site is not None:
-            handover.stop(self._site.client, entry.name, why)
+            self._stops.ask(self._site.client)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
-        """Airflow wants to queue this task anew: end its job, say nothing."""
+        """Airflow wants to queue this task anew: end its job, say nothing.
+
+        Raises:
+            NotImplementedError: it only waits, and Airflow shall leave it as it is; Airflow looks again after a while.
+        """
+        if self._only_waits(ti):
+            raise NotImplementedError(f"{ti} waits for its turn")
         self._safely("revoking a task", self._revoke, ti)
+
+    def _only_waits(self, ti: TaskInstance) -> bool:
+        try:
+            site = self._open()
+            if site is None:  # whether it has a job cannot be known now
+                return True
+            timeout = float(self.conf.get("scheduler", "task_queued_timeout") or 0)
+            return patience.let_wait(site.home, ti, self._ledger, timeout)
+        except HomeError:
+            return True
+        except Exception:
+            self.log.exception("Cannot tell whether %s only waits", ti)
+            return False
 
     def _revoke(self, ti: TaskInstance) -> None:
         key = keys.key_of_instance(ti)
@@ -328,8 +361,7 @@ class AirExecutor(Guarded, BaseExecutor):
         name = jobs.task_name(ti)
         if entry := self._ledger.get(name):
             self._ledger.close(entry)
-        if self._site is not None:
-            handover.stop(self._site.client, name, "it was too long in its queue")
+        self._stop_job(name, "it was too long in its queue")
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Go on with what the jobs say is ours; returns the others, which Airflow schedules anew."""
@@ -345,7 +377,7 @@ class AirExecutor(Guarded, BaseExecutor):
             if site is not None:
                 verdict = adoption.judge(site.home, name, ti.external_executor_id, queued=queued)
                 if verdict is adoption.Adoption.STOP:
-                    handover.stop(site.client, name, "Airflow does not know this run of the task")
+                    self._stop_job(name, "Airflow does not know this run of the task")
         except Exception:
             self.log.exception("Cannot tell whether the job %s is running", name)
         if verdict is not adoption.Adoption.ADOPT:

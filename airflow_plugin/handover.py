@@ -97,6 +97,38 @@ def _after_damage(client: AirExecutorClient, submission: store.Submission, damag
     return TAKEN
 
 
+class Stops:
+    """Jobs that must end. One whose end could not be asked for, say because the disk is full, is asked again."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, str] = {}
+
+    def add(self, name: str, why: str) -> None:
+        """Want the end of a job."""
+        self._pending[name] = why
+
+    def forget(self, name: str) -> None:
+        """The job of that name is a new run, which shall go on."""
+        self._pending.pop(name, None)
+
+    def ask(self, client: AirExecutorClient) -> None:
+        """Ask for all that are wanted.
+
+        Raises:
+            AirExecutorError, OSError: one could not be asked for; the others were.
+        """
+        trouble: Exception | None = None
+        for name, why in list(self._pending.items()):
+            try:
+                stop(client, name, why)
+            except (AirExecutorError, OSError) as error:
+                trouble = error
+            else:
+                self.forget(name)
+        if trouble is not None:
+            raise trouble
+
+
 def stop(client: AirExecutorClient, name: str, why: str) -> bool:
     """Ask for a job's end, if there is one of that name that is not over; False if there is none."""
     try:

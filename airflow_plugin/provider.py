@@ -75,4 +75,11 @@ _OPTIONS: dict[str, Any] = {
         default=None,
         example="/opt/airflow/bin/python",
     ),
+    "token_lifetime": _option(
+        "float",
+        "How many seconds a task may wait in its queue before its token is too old to start with. It is at least "
+        "``[scheduler] task_queued_timeout``.",
+        default="604800",
+        example="86400",
+    ),
 }

@@ -12,6 +12,8 @@ the task failed, Airflow has it                  FAILED      the state counts; t
 stopped by Airflow: cleared, marked, deleted     SUCCESS     a cleared task (RESTARTING) is scheduled again at once;
                                                              FAILED would make it wait for its retry delay
 already running in another process               nothing     any event would fail the live task
+its token was too old to start with              nothing     it is queued still, and Airflow queues it anew with
+                                                             another token once it counts as stuck
 everything else: killed, lost, limits, refused   FAILED      Airflow's retry policy decides
 ===============================================  ==========  ========================================================
 """
@@ -52,7 +54,7 @@ def report(job: model.Job, kind: str) -> Report:
     code = outcome.code if outcome else None  # also of one that was cancelled meanwhile: Airflow's answer counts
     if kind == keys.TASK and code == ExitCode.STOPPED_BY_AIRFLOW:
         return Report(Tell.SUCCESS, reason)
-    if kind == keys.TASK and code == ExitCode.ALREADY_RUNNING:
+    if kind == keys.TASK and code in (ExitCode.ALREADY_RUNNING, ExitCode.TOKEN_OUT_OF_DATE):
         return Report(Tell.NOTHING, reason)
     return Report(Tell.FAILED, reason)
 

@@ -18,6 +18,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,9 @@ LIKELY = (
 )
 """What most DAG files import, if it is installed."""
 
+UNAUTHORISED = (401, 403)
+"""What Airflow answers to a token that it does not accept; it does not say why."""
+
 RELEASED = frozenset({"deferred", "up_for_reschedule", "awaiting_input"})
 """Reasons of a good end after which the same try runs again later."""
 
@@ -78,13 +82,15 @@ class ExitCode(enum.IntEnum):
     ALREADY_RUNNING = 93
     """Another process runs this task instance; it shall go on undisturbed."""
     START_REFUSED = 94
-    """Airflow refused the start: the task instance is in another state by now, or its token is too old."""
+    """Airflow refused the start: the task instance is in another state by now."""
     NOT_STARTED = 95
     """The task could not be started: the API server did not answer, or the configuration is wrong."""
     NOT_DELIVERED = 96
     """The task ended, and Airflow could not be told how."""
     INVALID_WORKLOAD = 97
     """The file is missing, or holds no workload."""
+    TOKEN_OUT_OF_DATE = 98
+    """Airflow refused the start, because the token is too old: the job has waited longer than it lives."""
     TERMINATED = 128 + signal.SIGTERM
     """SIGTERM came while no task was running that it could be passed on to."""
 
@@ -171,7 +177,7 @@ def _run_task(workload: Any, server: str) -> tuple[ExitCode, str]:
         code = _run(workload, server)
     except Exception as error:
         if own is None or own.outcome is None:
-            return judge_start(error, server)
+            return judge_start(error, server, workload.token)
         return ExitCode.NOT_DELIVERED, f"{describe(own.outcome)}; Airflow could not be told: {explain(error, server)}"
     if own is None:  # the user's own coordinator, which tells Airflow itself and us only an exit code
         return (ExitCode.TASK_FAILED, f"exit code {code}") if code else (ExitCode.OK, "completed")
@@ -188,14 +194,18 @@ def _run(workload: Any, server: str) -> int:
     return code
 
 
-def judge_start(error: Exception, server: str) -> tuple[ExitCode, str]:
-    """What it means that a task did not start. Pure."""
+def judge_start(error: Exception, server: str, token: str) -> tuple[ExitCode, str]:
+    """What it means that a task did not start."""
     from airflow.sdk.api.client import ServerResponseError
     from airflow.sdk.exceptions import TaskAlreadyRunningError
+
+    from airflow_plugin import tokens
 
     if isinstance(error, TaskAlreadyRunningError):
         return ExitCode.ALREADY_RUNNING, "this task instance is already running elsewhere"
     if isinstance(error, ServerResponseError) and error.response.status_code < 500:
+        if error.response.status_code in UNAUTHORISED and tokens.is_out_of_date(token, time.time()):
+            return ExitCode.TOKEN_OUT_OF_DATE, "Airflow refused the start: the job waited longer than its token lives"
         return ExitCode.START_REFUSED, f"Airflow refused the start: {describe_refusal(error)}"
     return ExitCode.NOT_STARTED, f"the task could not be started: {explain(error, server)}"
 

@@ -11,7 +11,7 @@ from airflow.executors import workloads
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import CallbackState, TaskInstanceState
 
-from air_executor import held, model, processes, spool, store
+from air_executor import held, model, processes, runners, spool, store
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 from airflow_plugin import jobs
@@ -95,6 +95,25 @@ def hand_over(executor: AirExecutor, *items: Any) -> list[str]:
     executor.heartbeat()
     site = executor._site
     return [] if site is None or not site.home.jobs.is_dir() else sorted(store.names(site.home))
+
+
+def serve(home: Home, *queues: str, draining: bool = False) -> None:
+    """Register this process as a living runner."""
+    runners.write(
+        home,
+        runners.RunnerInfo(
+            id=RUNNER,
+            process=processes.identify(os.getpid()),
+            queues=list(queues),
+            slots=1,
+            launcher="fork",
+            version="0",
+            started_at=model.now(),
+            heartbeat_at=model.now(),
+            heartbeat=3.0,
+            draining=draining,
+        ),
+    )
 
 
 def claim(home: Home, name: str) -> None:

@@ -48,6 +48,7 @@ def test_options() -> None:
     options = load(start_runner="False", slots="3", queues="a, b,a", python=sys.executable)
     assert (options.start_runner, options.slots, options.queues) == (False, 3, ("a", "b"))
     assert options.python == sys.executable
+    assert load(token_lifetime="90").token_lifetime == 90.0
 
 
 def test_the_runner_serves_the_default_queue_of_airflow() -> None:
@@ -65,6 +66,9 @@ def test_the_runner_serves_the_default_queue_of_airflow() -> None:
         ({"slots": "0"}, "[air_executor] slots must be a whole number"),
         ({"start_runner": "perhaps"}, "[air_executor] start_runner must be True or False, not 'perhaps'"),
         ({"queues": "a b"}, "[air_executor] queues: the queue 'a b'"),
+        ({"token_lifetime": "long"}, "[air_executor] token_lifetime must be a number of seconds above 0, not 'long'"),
+        ({"token_lifetime": "-1"}, "[air_executor] token_lifetime must be a number of seconds above 0"),
+        ({"token_lifetime": "inf"}, "[air_executor] token_lifetime must be a number of seconds above 0"),
         ({"python": "python3"}, "[air_executor] python must be the absolute path of a Python, not 'python3'"),
         ({"python": "/no/such/python"}, "[air_executor] python must be the absolute path"),
     ],

@@ -29,6 +29,7 @@ def exit_of(kind: ExitKind, code: int | None = None) -> model.Exit:
         (JobState.FAILED, exit_of(ExitKind.EXIT_CODE, ExitCode.TASK_FAILED), Report(Tell.FAILED, "why")),
         (JobState.FAILED, exit_of(ExitKind.EXIT_CODE, ExitCode.STOPPED_BY_AIRFLOW), Report(Tell.SUCCESS, "why")),
         (JobState.FAILED, exit_of(ExitKind.EXIT_CODE, ExitCode.ALREADY_RUNNING), Report(Tell.NOTHING, "why")),
+        (JobState.FAILED, exit_of(ExitKind.EXIT_CODE, ExitCode.TOKEN_OUT_OF_DATE), Report(Tell.NOTHING, "why")),
         (JobState.FAILED, exit_of(ExitKind.EXIT_CODE, ExitCode.START_REFUSED), Report(Tell.FAILED, "why")),
         (JobState.FAILED, exit_of(ExitKind.EXIT_CODE, ExitCode.NOT_STARTED), Report(Tell.FAILED, "why")),
         (JobState.FAILED, exit_of(ExitKind.EXIT_CODE, ExitCode.NOT_DELIVERED), Report(Tell.FAILED, "why")),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from airflow.sdk import DAG, BaseOperator
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
-from air_executor import model
+from air_executor import model, store
 from air_executor.paths import Home
+from airflow_plugin import patience
 from airflow_plugin.executor import AirExecutor
 from airflow_plugin.workload import ExitCode
 from tests.plugin import fleet
@@ -96,7 +98,7 @@ class Scheduler:
 
     def hand_over(self, task_id: str) -> str:
         ti = self.instance(task_id)
-        names = ("id", "dag_id", "task_id", "run_id", "map_index", "try_number", "external_executor_id")
+        names = ("id", "dag_id", "task_id", "run_id", "map_index", "try_number", "queue", "external_executor_id")
         task = fleet.make_task(**{name: getattr(ti, name) for name in names})
         fleet.hand_over(self.executor, task)
         return fleet.name_of(task)
@@ -110,6 +112,19 @@ class Scheduler:
             )
         with create_session() as session:
             SchedulerJobRunner._process_task_event_logs(self.executor._task_event_logs, session)
+
+    def queue_since(self, task_id: str, seconds: float) -> None:
+        """As if it had been queued so long ago."""
+        self.set(task_id, queued_dttm=datetime.now(timezone.utc) - timedelta(seconds=seconds))
+
+    def handle_stuck(self) -> None:
+        """One round of the scheduler's care for tasks that are stuck in their queues."""
+        runner = SchedulerJobRunner(Job(), executors=[self.executor])
+        runner.job.id = self.job_id
+        runner._handle_tasks_stuck_in_queued()
+
+    def queued_for(self, task_id: str) -> float:
+        return (datetime.now(timezone.utc) - self.instance(task_id).queued_dttm).total_seconds()
 
     def events(self) -> list[tuple[str, str]]:
         with create_session() as session:
@@ -240,3 +255,112 @@ def test_a_callback_is_known_to_the_database(scheduler: Scheduler, home: Home) -
     scheduler.process()  # the database has no such callback, which must not matter
     with create_session() as session:
         assert session.scalars(select(Callback)).all() == []
+
+
+# --- Tasks that are queued for long ---
+
+LONG = 3600.0
+"""Seconds, well beyond `[scheduler] task_queued_timeout`."""
+
+
+def test_a_task_that_waits_in_a_served_queue_is_left_alone(scheduler: Scheduler) -> None:
+    fleet.serve(scheduler.home, "default")
+    name = scheduler.hand_over("plain")
+    for _ in range(4):  # the third time, Airflow would fail it
+        scheduler.queue_since("plain", LONG)
+        scheduler.handle_stuck()
+        assert scheduler.instance("plain").state == State.QUEUED
+        assert scheduler.queued_for("plain") < LONG / 2
+    assert store.read(scheduler.home, name).state is model.JobState.WAITING
+    assert scheduler.executor.running and scheduler.events() == []
+
+
+def test_one_that_only_waits_does_not_keep_a_stuck_one(scheduler: Scheduler) -> None:
+    fleet.serve(scheduler.home, "default")
+    scheduler.hand_over("plain")
+    waiting = scheduler.instance("plain")
+    scheduler.set("retries", queue="unserved")
+    stuck = scheduler.hand_over("retries")
+    for task_id in TASKS:
+        scheduler.queue_since(task_id, LONG)
+    for _ in range(2):  # whichever Airflow takes first
+        scheduler.handle_stuck()
+    assert scheduler.instance("retries").state == State.SCHEDULED
+    assert store.read(scheduler.home, stuck).state is model.JobState.CANCELLED
+    assert scheduler.instance("plain").state == State.QUEUED
+    assert scheduler.executor.running == {waiting.key}
+    assert [event for event, _ in scheduler.events()] == ["stuck in queued reschedule"]
+
+
+def test_all_that_wait_are_told_to_airflow_at_once(scheduler: Scheduler) -> None:
+    fleet.serve(scheduler.home, "default")
+    for task_id in TASKS:
+        scheduler.hand_over(task_id)
+        scheduler.queue_since(task_id, LONG)
+    scheduler.handle_stuck()
+    assert max(map(scheduler.queued_for, TASKS)) < LONG / 2
+
+
+def test_only_the_clocks_of_queued_tasks_start_anew(scheduler: Scheduler) -> None:
+    fleet.serve(scheduler.home, "default")
+    for task_id in TASKS:
+        scheduler.hand_over(task_id)
+        scheduler.queue_since(task_id, LONG)
+    scheduler.set("plain", state=State.RUNNING)
+    scheduler.handle_stuck()
+    assert scheduler.queued_for("plain") > LONG / 2
+    assert scheduler.queued_for("retries") < LONG / 2
+
+
+@pytest.mark.parametrize("draining", [True, False])
+def test_a_task_in_a_queue_that_nobody_serves_is_queued_anew_and_failed_at_last(
+    scheduler: Scheduler, draining: bool
+) -> None:
+    if draining:
+        fleet.serve(scheduler.home, "default", draining=True)
+    for state in (State.SCHEDULED, State.SCHEDULED, State.FAILED):
+        scheduler.set("plain", state=State.QUEUED, queued_by_job_id=scheduler.job_id)
+        name = scheduler.hand_over("plain")
+        scheduler.queue_since("plain", LONG)
+        scheduler.handle_stuck()
+        assert scheduler.instance("plain").state == state
+        assert store.read(scheduler.home, name).state is model.JobState.CANCELLED
+    assert scheduler.events()[-1][0] == "stuck in queued tries exceeded"
+
+
+def test_a_task_whose_start_was_refused_for_its_old_token_is_queued_anew(scheduler: Scheduler) -> None:
+    fleet.serve(scheduler.home, "default")
+    name = scheduler.hand_over("plain")
+    fleet.finish(scheduler.home, name, fleet.ended(ExitCode.TOKEN_OUT_OF_DATE, "its token is too old"))
+    scheduler.process()
+    assert scheduler.instance("plain").state == State.QUEUED
+    assert not scheduler.executor.running
+    scheduler.queue_since("plain", LONG)
+    scheduler.handle_stuck()
+    assert scheduler.instance("plain").state == State.SCHEDULED
+    scheduler.set("plain", state=State.QUEUED, external_executor_id="another")
+    scheduler.hand_over("plain")
+    assert store.read(scheduler.home, name).attempt == 2
+
+
+def test_while_the_home_is_away_no_task_is_called_stuck(scheduler: Scheduler, tmp_path: Path) -> None:
+    scheduler.hand_over("plain")
+    scheduler.queue_since("plain", LONG)
+    scheduler.home.root.rename(tmp_path / "elsewhere")
+    scheduler.handle_stuck()
+    assert scheduler.instance("plain").state == State.QUEUED
+    (tmp_path / "elsewhere").rename(scheduler.home.root)
+    scheduler.handle_stuck()
+    assert scheduler.instance("plain").state == State.SCHEDULED
+
+
+def test_a_database_that_refuses_takes_no_task_back(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.serve(scheduler.home, "default")
+    scheduler.hand_over("plain")
+    scheduler.queue_since("plain", LONG)
+    monkeypatch.setattr(patience, "_updates", lambda *_: [text("update no_such_table set x = 1")])
+    scheduler.handle_stuck()
+    assert scheduler.instance("plain").state == State.QUEUED
+    monkeypatch.undo()
+    scheduler.handle_stuck()
+    assert scheduler.queued_for("plain") < LONG / 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from air_executor import held, model, spool, store
@@ -284,6 +286,41 @@ def test_a_task_stuck_in_queued_is_revoked_and_runs_again(executor: AirExecutor,
     fleet.hand_over(executor, fleet.again(task))
     assert store.read(home, name).attempt == 2
     assert executor.get_event_buffer() == {}
+
+
+def test_a_stop_that_could_not_be_written_is_asked_for_again(
+    executor: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = fleet.make_task(), fleet.make_task()
+    names = fleet.hand_over(executor, first, second)
+    with fleet.begin(home, names[0]), fleet.begin(home, names[1]):
+        with monkeypatch.context() as broken:
+            broken.setattr(AirExecutorClient, "cancel", _no_space)
+            for task in (first, second):
+                executor.change_state(fleet.key_of(task), fleet.FAILED)
+            executor.sync()
+        assert not any(home.job(name).cancel.exists() for name in names)
+        executor.sync()
+        assert all(home.job(name).cancel.exists() for name in names)
+
+
+def test_a_stop_that_comes_too_late_does_not_meet_the_next_run(
+    executor: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = fleet.make_task()
+    [name] = fleet.hand_over(executor, task)
+    with fleet.begin(home, name) as job:
+        with monkeypatch.context() as broken:
+            broken.setattr(AirExecutorClient, "cancel", _no_space)
+            executor.change_state(fleet.key_of(task), fleet.FAILED)
+        fleet.end(job)
+    fleet.hand_over(executor, fleet.again(task))
+    executor.sync()
+    assert store.read(home, name).state is model.JobState.WAITING
+
+
+def _no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_task_is_revoked_before_it_was_handed_over(executor: AirExecutor) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.executors.base_executor import BaseExecutor
 
 from air_executor import model, spool, store
 from air_executor.client import AirExecutorClient
@@ -244,6 +245,18 @@ def test_a_refused_start(
     job = run(executor, home, work)
     assert job.exit == model.Exit(ExitKind.EXIT_CODE, reason, code=code)
     assert bool(executor.get_event_buffer()) is (code is not ExitCode.ALREADY_RUNNING)
+
+
+@pytest.mark.parametrize(("life", "code"), [(-1, ExitCode.TOKEN_OUT_OF_DATE), (60, ExitCode.START_REFUSED)])
+def test_a_start_refused_for_an_old_token_is_no_failure_of_the_task(
+    executor: AirExecutor, home: Home, api_server: Api, life: float, code: ExitCode
+) -> None:
+    api_server.play({"PATCH /run": [403, {"detail": "Invalid auth token"}]})
+    token = BaseExecutor().jwt_generator.generate({"sub": "1", "scope": "workload"}, valid_for=life)
+    job = run(executor, home, sample("succeeds").model_copy(update={"token": token}))
+    assert job.exit is not None and job.exit.code == code
+    assert bool(executor.get_event_buffer()) is (code is ExitCode.START_REFUSED)
+    assert not executor.running
 
 
 def test_a_server_in_trouble_at_the_start(executor: AirExecutor, home: Home, api_server: Api) -> None:

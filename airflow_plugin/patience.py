@@ -1,0 +1,102 @@
+"""Which of the tasks that were queued for long only wait, and how Airflow is told so.
+
+Airflow calls a task stuck that is queued longer than `[scheduler] task_queued_timeout`: it takes it back twice and then
+fails it. That is right for a task that nobody will start. One whose job stands in a queue that a living runner serves
+waits for its turn, however long that takes:
+
+==================================================  ================================================================
+the job of the task                                 the task
+==================================================  ================================================================
+waiting, and a living runner serves its queue       waits
+working, since less than `task_queued_timeout`      waits: it is about to tell Airflow that it runs
+waiting, and no living runner serves its queue      is stuck
+working for longer, over, missing, damaged          is stuck
+of another run of the try                           is stuck
+==================================================  ================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import Update, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import object_session
+
+from air_executor import model, runners, store
+from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.paths import Home
+from airflow_plugin import jobs
+from airflow_plugin.ledger import Entry
+
+log = logging.getLogger(__name__)
+
+CHUNK = 500
+"""How many task instances one statement names; databases limit that."""
+
+
+def waits(
+    job: model.Job, external_id: str | None, served: Collection[str], timeout: float, now: datetime | None = None
+) -> bool:
+    """Whether the task of a job only waits. Pure; `served` are the queues that living runners serve."""
+    if job.external_id != external_id:
+        return False
+    if job.state is model.JobState.WAITING:
+        return job.queue in served
+    if job.state is not model.JobState.WORKING or job.started_at is None:
+        return False
+    return (now or datetime.now(timezone.utc)) - model.parse_time(job.started_at) < timedelta(seconds=timeout)
+
+
+def let_wait(home: Home, ti: TaskInstance, others: Iterable[Entry], timeout: float) -> bool:
+    """Whether a task only waits. If so, Airflow is told of all that wait: after one refusal it looks at no other.
+
+    Raises:
+        HomeError: the home cannot be read now.
+    """
+    store.check_home(home)
+    name = jobs.task_name(ti)
+    if not _those_that_wait(home, {name: ti.external_executor_id}, timeout):
+        return False
+    known = {entry.name: entry.external_id for entry in others} | {name: ti.external_executor_id}
+    _start_clocks_anew(ti, _those_that_wait(home, known, timeout))
+    return True
+
+
+def _those_that_wait(home: Home, known: Mapping[str, str | None], timeout: float) -> set[str]:
+    """The external ids of the jobs, given by name, whose tasks only wait if Airflow has them as queued."""
+    served = {queue for info in runners.alive_runners(home) if not info.draining for queue in info.queues}
+    found = set()
+    for name, external_id in known.items():
+        with contextlib.suppress(NotFoundError, CorruptFileError):
+            if external_id and waits(store.read(home, name), external_id, served, timeout):
+                found.add(external_id)
+    return found
+
+
+def _start_clocks_anew(ti: TaskInstance, external_ids: Collection[str]) -> None:
+    """Let Airflow count from now on how long these have been queued; in the transaction that has read `ti`.
+
+    Airflow commits it. If it cannot be written, nobody has lost anything: Airflow has committed what it did before.
+    """
+    session = object_session(ti)
+    if session is None:
+        return
+    try:
+        for statement in _updates(sorted(external_ids), datetime.now(timezone.utc)):
+            session.execute(statement)
+    except SQLAlchemyError as error:
+        session.rollback()
+        log.warning("Airflow could not be told that %d tasks only wait: %s", len(external_ids), type(error).__name__)
+
+
+def _updates(external_ids: Sequence[str], moment: datetime) -> Iterator[Update]:
+    for start in range(0, len(external_ids), CHUNK):
+        these = TaskInstance.external_executor_id.in_(external_ids[start : start + CHUNK])
+        statement = update(TaskInstance).where(these, TaskInstance.state == TaskInstanceState.QUEUED)
+        yield statement.values(queued_dttm=moment).execution_options(synchronize_session=False)
