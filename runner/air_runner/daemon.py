@@ -334,7 +334,11 @@ class Runner:
                 self._start_later(marker, error)
 
     def _has_room(self) -> bool:
-        return not self.draining and len(self.running) < self.settings.slots
+        return not self.draining and len(self.running) < self.settings.slots and not self._warming()
+
+    def _warming(self) -> bool:
+        """A job waits in its queue until it can start: if the runner dies meanwhile, that is no crash of the job."""
+        return self.forks is not None and self.forks.warming(self.settings.preload)
 
     def _start_later(self, marker: spool.Marker, error: OSError) -> None:
         """The system refuses, which is not the job's fault: neither it nor those after it are tried for a while."""

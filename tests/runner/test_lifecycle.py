@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import AirExecutorClient, JobState, processes, runners, spool
+from air_executor import AirExecutorClient, JobState, processes, repair, runners, spool
 from air_executor.errors import NotFoundError
 from air_executor.model import ExitKind, Job, Task
 from air_executor.paths import Home
@@ -259,6 +259,25 @@ def test_an_ill_template_never_fails_a_job(
         expected = "by hand 0" if state is JobState.COMPLETED else "cannot be imported"
         assert expected in client.logs(f"j{number}")
     assert home.runner_log.read_text().count(f"no template for {ill}") == 1
+
+
+def test_a_runner_that_dies_before_it_can_start_a_job_is_no_crash_of_the_job(
+    client: AirExecutorClient, home: Home, start_runner: StartRunner, module: str, tmp_path: Path
+) -> None:
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path)!r}, 'go').exists(): time.sleep(0.01)\n"
+    (tmp_path / "slow_thing.py").write_text(wait + "def main(argv): return 0")
+    task = Task(command=sys.executable, args=["-m", "slow_thing"])
+    client.submit(Submission(Job(name="slow", template="slow_thing"), [task]))
+    for _ in range(repair.CRASH_LIMIT):
+        runner = start_runner("--preload", "slow_thing")
+        for action in ("drain", "resume"):  # so that it has been through its loop
+            runners.tell(home, runner.id, action)
+            wait_for(lambda: runners.read(home, runner.id).draining is (action == "drain"))  # noqa: B023
+        runner.kill()
+    start_runner("--preload", "slow_thing")
+    (tmp_path / "go").touch()
+    job = ended(client, "slow")
+    assert (job.state, job.crashes) == (JobState.COMPLETED, 0)
 
 
 def test_a_killed_template_costs_no_job(client: AirExecutorClient, home: Home, start_runner: StartRunner) -> None:

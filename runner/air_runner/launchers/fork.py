@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from air_executor import model
 from air_executor.paths import Home
@@ -131,6 +131,10 @@ class ForkLauncher:
         self._templates[module] = process
         self._selector.register(process.channel.connection, selectors.EVENT_READ, lambda: self._read(process))
         return True
+
+    def warming(self, modules: Collection[str]) -> bool:
+        """Whether one of these templates is not ready yet."""
+        return any(process.module in modules and not process.ready for process in self._templates.values())
 
     def owns(self, pid: int) -> bool:
         """Whether a process is a template."""
