@@ -40,7 +40,7 @@ CHECK_EACH = 30.0
 """Seconds in which every job is looked at once, in case its announcement was lost."""
 QUEUE_INTERVAL = 10.0
 """Seconds between two looks for queues that nobody serves; also the time that a runner has to start."""
-DROP_AFTER = 600.0
+DROP_AFTER = 120.0
 """Seconds after which the announcement of a task that no executor knows is removed; adoption needs none."""
 
 

@@ -80,7 +80,7 @@ class Ledger:
 class Strangers:
     """Answers that nobody has taken yet, each with the moments at which to look at it."""
 
-    LOOKS = (30.0, 600.0)
+    LOOKS = (30.0, 120.0)
     """Seconds after an answer was first seen."""
 
     def __init__(self) -> None:
