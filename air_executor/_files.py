@@ -154,6 +154,15 @@ def sync_filesystem(path: Path) -> bool:
     return True
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file or directory from one that was made anew under its name; None if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def make_directory(path: Path) -> None:
     """Create a private directory and what is missing above it."""
     path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)

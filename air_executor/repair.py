@@ -21,9 +21,6 @@ from air_executor.paths import Home
 CRASH_LIMIT = 5
 """A job whose runner died so often before a task started is failed: it is likely the cause."""
 
-SETTLE_TIME = 15.0
-"""Seconds after which a claim without a runner is not one that somebody is just working on."""
-
 SUBMIT_TIME = 5.0
 """Seconds that a submission, or a retry, may take between a job's directory and its marker."""
 
@@ -260,24 +257,16 @@ def _drop_foreign_markers(home: Home) -> Iterator[Change]:
                 yield Change(marker.job, "a marker of a job that does not wait there, removed")
 
 
-def abandoned_claims(home: Home) -> Iterator[tuple[str, str]]:
+def abandoned_claims(home: Home, is_alive: runners.Judge = runners.is_alive) -> Iterator[tuple[str, str]]:
     """(holder, job) of claims whose holder is dead.
 
     A holder without a runner's file is a client in the middle of a cancellation; it gets some time.
     """
     for holder in spool.holders(home):
         try:
-            dead = not runners.is_alive(runners.read(home, holder))
+            dead = not is_alive(runners.read(home, holder))
         except (NotFoundError, CorruptFileError):
-            dead = is_old_holder(home, holder)
+            dead = runners.is_old_holder(home, holder)
         if dead:
             for name in spool.claimed(home, holder):
                 yield holder, name
-
-
-def is_old_holder(home: Home, holder: str) -> bool:
-    """Whether the directory of claims was left alone for a while."""
-    try:
-        return time.time() - home.claims(holder).stat().st_mtime > SETTLE_TIME
-    except FileNotFoundError:
-        return False

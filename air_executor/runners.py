@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,18 @@ from air_executor.paths import Home, command
 HEARTBEATS_MISSED = 5
 """A runner of another host is dead after so many heartbeats that did not come: 15 s by default."""
 
+SETTLE_TIME = 15.0
+"""Seconds after which claims without a runner are not those of somebody who is just working on them."""
+
 RUNNER_MODULE = "air_runner"
+ENLIST_WAIT = 5.0
+"""Seconds to wait for others who are just choosing a name."""
 START_TIMEOUT = 20.0
 """Seconds a detached runner may take until it is ready; it needs about 0.3."""
 
-ACTIONS = ("drain", "resume", "stop", "abort")
-"""drain: claim nothing; resume: claim again; stop: drain, then end; abort: stop the jobs, then end."""
+ACTIONS = ("drain", "resume", "stop", "handover", "abort")
+"""drain: claim nothing; resume: claim again; stop: drain, then end; handover: end now and leave the jobs to the next
+runner; abort: stop the jobs, then end."""
 
 
 @dataclass
@@ -54,11 +60,42 @@ class RunnerInfo:
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
+Judge = Callable[[RunnerInfo], bool]
+"""Says whether a runner lives."""
+
+
 def write(home: Home, info: RunnerInfo) -> None:
     """Write the runner's file."""
     content = {item.name: getattr(info, item.name) for item in fields(info) if item.name not in ("process", "extra")}
     content |= {**info.extra, "process": model.to_dict(info.process)}
     _files.replace_object(home.runner(info.id), {"schema": model.SCHEMA, **content})
+
+
+def enlist(home: Home, info: RunnerInfo) -> None:
+    """Write a runner's file for the first time.
+
+    Raises:
+        RunnerError: a living runner has that name.
+    """
+    lock = _files.Lock(home.names_lock)
+    lock.acquire(wait=ENLIST_WAIT)
+    try:
+        check_free(home, info.id)
+        write(home, info)
+    finally:
+        lock.release()
+
+
+def check_free(home: Home, runner_id: str) -> None:
+    """Raise `RunnerError` if a living runner has that name."""
+    try:
+        info = read(home, runner_id)
+    except (NotFoundError, CorruptFileError):
+        return
+    if is_alive(info):
+        raise RunnerError(
+            f"a runner named {runner_id} is running already (pid {info.process.pid} on {info.process.host})"
+        )
 
 
 def read(home: Home, runner_id: str) -> RunnerInfo:
@@ -152,6 +189,7 @@ class StartOptions:
     preload: Sequence[str] = ()
     launcher: str | None = None
     linger: float | None = None
+    handover: bool = False
     embedded: bool = False
     python: str = sys.executable
 
@@ -165,7 +203,7 @@ class StartOptions:
                 words += [f"--{flag}", str(value)]
         for module in self.preload:
             words += ["--preload", module]
-        return [*words, *(["--embedded"] if self.embedded else [])]
+        return [*words, *(f"--{flag}" for flag in ("handover", "embedded") if getattr(self, flag))]
 
 
 def start_detached(home: Home, options: StartOptions) -> str:
@@ -213,15 +251,28 @@ def _is_ready(reader: int) -> bool:
 
 def keep_alive(home: Home) -> None:
     """Say that a submitter is there, so that an embedded runner stays."""
+    _files.make_directory(home.spool)
     home.keepalive.touch(mode=_files.PRIVATE_FILE)
 
 
-def forget_dead(home: Home) -> None:
-    """Remove the files of runners that are dead and have no claims left."""
-    for info in all_runners(home):
+def forget_dead(home: Home, is_alive: Judge = is_alive) -> None:
+    """Remove what is left of runners that are dead and have no claims, and of clients that died as they cancelled."""
+    known = all_runners(home)
+    for info in known:
         if not is_alive(info) and not spool.claimed(home, info.id):
-            home.runner(info.id).unlink(missing_ok=True)
             spool.remove_holder(home, info.id)
+            home.runner(info.id).unlink(missing_ok=True)
+    for holder in set(spool.holders(home)) - {info.id for info in known}:
+        if is_old_holder(home, holder):
+            spool.remove_holder(home, holder)
+
+
+def is_old_holder(home: Home, holder: str) -> bool:
+    """Whether the directory of claims was left alone for a while."""
+    try:
+        return time.time() - home.claims(holder).stat().st_mtime > SETTLE_TIME
+    except FileNotFoundError:
+        return False
 
 
 def _last_line(log: Path, offset: int) -> str:

@@ -44,6 +44,8 @@ class RunnerSettings:
     """Seconds between two heartbeats; a runner of another host counts as dead after five of them."""
     linger: float = 0.0
     """Seconds after which a runner that has nothing to do and that no submitter wants ends; 0: never."""
+    handover: bool = False
+    """Whether a SIGTERM ends the runner at once and leaves its jobs to the next one; else it drains."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,15 @@ def _to_float(where: str, value: Any) -> float:
     return number
 
 
+def _to_bool(where: str, value: Any) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in known:
+        raise SettingsError(f"{where} must be true or false, not {value!r}")
+    return known[value.lower()]
+
+
 def _to_text(where: str, value: Any) -> str:
     if not isinstance(value, str):
         raise SettingsError(f"{where} must be a text, not {value!r}")
@@ -176,5 +187,6 @@ _CONVERTERS: Mapping[str, Callable[[str, Any], Any]] = {
     "tuple[str, ...]": _to_texts,
     "int": _to_int,
     "float": _to_float,
+    "bool": _to_bool,
     "str": _to_text,
 }

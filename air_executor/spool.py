@@ -78,6 +78,12 @@ def claim(home: Home, marker: Marker, holder: str) -> bool:
     return _files.move(marker.path(home), home.claims(holder) / marker.job)
 
 
+def claim_again(home: Home, holder: str, job_name: str) -> None:
+    """Make the claim of a job that the holder has, and of which somebody deleted the file."""
+    _files.make_directory(home.claims(holder))
+    _files.create_marker(home.claims(holder) / job_name)
+
+
 def requeue(home: Home, job: model.Job, holder: str) -> Marker:
     """Put a claimed job back in its queue."""
     marker = marker_of(job)

@@ -42,10 +42,12 @@ class RunnerProcess:
 
     home: Home
     flags: list[str] = field(default_factory=list)
+    wrapper: list[str] = field(default_factory=list)
+    """A command that executes the one that follows it, as `nice` does."""
 
     def __post_init__(self) -> None:
         store.ensure_home(self.home)
-        argv = [sys.executable, "-m", runners.RUNNER_MODULE, "--home", str(self.home.root), *self.flags]
+        argv = [*self.wrapper, sys.executable, "-m", runners.RUNNER_MODULE, "--home", str(self.home.root), *self.flags]
         self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
         found = wait_for(self._find, READY_TIMEOUT, "a ready runner")
         assert found is not None  # noqa: S101

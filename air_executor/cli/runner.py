@@ -24,13 +24,15 @@ Start a runner: it watches the queues and runs their jobs.
 
 In the foreground it writes its log to the terminal too. The first SIGTERM or
 Ctrl-C drains it: it claims nothing more and ends after its jobs; the second
-stops the jobs. With --detach it runs on its own, and this command returns
+stops the jobs. With --handover a SIGTERM ends it at once, and its jobs go on
+under the next runner of this host. With --detach it runs on its own, and this command returns
 when it is ready. What is not given is taken from the environment
 (AIR_EXECUTOR_RUNNER_SLOTS ...), then from config.toml."""
 
 _STOP_TEXT = """\
 Ask a runner to end: it claims nothing more, and ends after its jobs. With
---now it stops its jobs and ends at once. Returns when it is gone."""
+--handover it ends at once, its jobs go on, and the next runner of this host
+takes them over. With --now it stops its jobs. Returns when it is gone."""
 
 _LAST_PAUSE = 0.3
 
@@ -69,6 +71,12 @@ def _add_start(actions: arguments.Commands) -> None:
     parser.add_argument(
         "--launcher", choices=arguments.LAUNCHERS, metavar="L", help="how ephemeral runners begin: %(choices)s"
     )
+    parser.add_argument(
+        "--handover",
+        action="store_true",
+        default=None,
+        help="on SIGTERM, leave the jobs to the next runner instead of waiting for them",
+    )
     parser.add_argument("--linger", metavar="SECONDS", help="end after this time with nothing to do (default: never)")
 
 
@@ -83,7 +91,9 @@ def _add_stop(actions: arguments.Commands) -> None:
     )
     parser.add_argument("id", metavar="ID", nargs="?", help="the runner (default: the only one)")
     parser.add_argument("--all", action="store_true", help="every runner of the home")
-    parser.add_argument("--now", action="store_true", help="stop its jobs too")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--handover", action="store_true", help="leave its jobs to the next runner, and end at once")
+    how.add_argument("--now", action="store_true", help="stop its jobs too")
     parser.add_argument("--no-wait", action="store_true", help="return at once")
     parser.add_argument("--timeout", type=arguments.seconds, metavar="TIME", help="wait no longer than this")
 
@@ -96,7 +106,7 @@ def run_start(args: argparse.Namespace) -> int:
     store.ensure_home(home)
     if args.name is not None:
         validation.check_name("the runner", args.name)
-    flags = {name: getattr(args, name) for name in ("queues", "slots", "preload", "launcher", "linger")}
+    flags = {name: getattr(args, name) for name in ("queues", "slots", "preload", "launcher", "linger", "handover")}
     checked = settings.override(settings.load(home).runner, flags)  # an error here is clearer than one in a log
     given = {name: getattr(checked, name) for name, value in flags.items() if value is not None}
     options = runners.StartOptions(name=args.name, **given)
@@ -118,8 +128,9 @@ def run_stop(args: argparse.Namespace) -> int:
 
     home = lookup.open_home(args)
     infos = runners.alive_runners(home) if args.all else [_find(home, args.id)]
+    action = "abort" if args.now else "handover" if args.handover else "stop"
     for info in infos:
-        runners.tell(home, info.id, "abort" if args.now else "stop")
+        runners.tell(home, info.id, action)
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     for info in infos:
         if not args.no_wait:

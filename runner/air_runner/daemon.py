@@ -11,7 +11,6 @@ import logging
 import os
 import selectors
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
-from air_runner import __version__, ephemeral, recovery, scheduling, signals, supervise
+from air_runner import __version__, ephemeral, recovery, scheduling, signals, supervise, upkeep
 from air_runner.jobs import Running, RunningJobs
 from air_runner.launchers import Event, Exited, Launched, Launcher, Refused
 from air_runner.launchers.exec import ExecLauncher
@@ -103,7 +102,11 @@ class Runner:
         self.forks: ForkLauncher | None = None
         self.clock = Clock()
         self.client = AirExecutorClient(home.root)
-        self.draining = self.stopping = False
+        self.seen = recovery.Sightings()
+        self.upkeep = upkeep.Upkeep(home, self.by, self._repaired)
+        self.spool_seen: tuple[object, ...] = ()
+        """Which directories the spool consisted of when it was last looked at."""
+        self.draining = self.stopping = self.leaving = False
         self.busy_at = time.monotonic()
         moment = model.now()
         self.info = runners.RunnerInfo(
@@ -125,7 +128,7 @@ class Runner:
         """Serve until told to stop; returns the exit code."""
         self._set_up()
         try:
-            while not (self.stopping and not self.running and not self.unresolved):
+            while not self._is_over():
                 for key, _ in self.selector.select(self._pause()):
                     self._safely("an event", key.data)
                 self._tick()
@@ -133,14 +136,19 @@ class Runner:
             self._tear_down()
         return 0
 
+    def _is_over(self) -> bool:
+        if self.leaving:  # a job that a template was asked for has no process yet that could go on alone
+            return all(running.pid is not None for running in self.running)
+        return self.stopping and not self.running and not self.unresolved
+
     def _set_up(self) -> None:
         self.selector = selectors.DefaultSelector()
         self.pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
         self.selector.register(self.pipe, selectors.EVENT_READ, self._on_signals)
         processes.become_subreaper()
-        self._beat()  # before all else: one of this name that died shall not be cleaned up any more
-        for queue in self.settings.queues:
-            _files.make_directory(self.home.queue(queue))
+        runners.enlist(self.home, self.info)  # before all else: one of this name that died shall not be cleaned up
+        self._beat()
+        self._make_spool()
         self.launchers: list[Launcher] = [ExecLauncher(self.home, self.id, self.settings.grace)]
         if self.settings.launcher == "fork":
             self.forks = ForkLauncher(self.home, self.id, self.settings.grace, self.selector, self._on_events)
@@ -150,7 +158,7 @@ class Runner:
         self.watch = SpoolWatch(self.home, self.pipe.wake)
         self.watch.start()
         self._safely("recovery", self._recover)
-        threading.Thread(target=self._repair, name="repair", daemon=True).start()
+        self.upkeep.start()
         if self.ready_fd is not None:
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it
                 os.write(self.ready_fd, b"1")
@@ -159,7 +167,11 @@ class Runner:
 
     def _tear_down(self) -> None:
         """Heartbeats stop last: until then nobody may take this runner for dead."""
+        if self.leaving:
+            log.info("leaving %d running jobs to the next runner", len(self.running))
+            self._beat()
         self.watch.stop()
+        self.upkeep.stop()
         if self.forks is not None:
             self.forks.close()
         if not spool.claimed(self.home, self.id):
@@ -169,14 +181,9 @@ class Runner:
         self.selector.close()
         log.info("runner %s ended", self.id)
 
-    def _repair(self) -> None:
-        """Beside the loop: with 100,000 jobs in the home it takes seconds, and nothing waits for it."""
-        try:
-            for change in repair.repair(self.home, by=self.by):
-                log.info("repaired %s: %s", change.job, change.what)
-                self.clock.soon("look")
-        except (OSError, AirExecutorError):
-            log.exception("repair did not come to its end")
+    def _repaired(self) -> None:
+        """Called from another thread."""
+        self.clock.soon("look")
         self.pipe.wake()
 
     def _safely(self, what: str, action: Callable[..., object], *args: object) -> None:
@@ -194,7 +201,7 @@ class Runner:
     def _on_signals(self) -> None:
         seen = self.pipe.read()
         if seen & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
-            self._safely("a signal", self.control, "abort" if self.stopping else "stop")
+            self._safely("a signal", self._on_request_to_end)
         for pid, status in signals.reap().items():
             if self.forks is not None and self.forks.owns(pid):
                 self.forks.died(pid)
@@ -202,6 +209,12 @@ class Runner:
                 self._safely(f"the end of process {pid}", self._exited, pid, status)
         for path in self.watch.take():
             self._safely(str(path), self._noticed, path)
+
+    def _on_request_to_end(self) -> None:
+        if self.settings.handover:  # also the second time: a service manager may signal more than once
+            self.control("handover")
+        else:
+            self.control("abort" if self.stopping else "stop")
 
     def _noticed(self, path: Path) -> None:
         """A new file below spool/."""
@@ -228,7 +241,8 @@ class Runner:
         """Do what somebody asked this runner for."""
         log.info("asked to %s", action)
         self.draining = action != "resume"
-        self.stopping = action in ("stop", "abort") or (self.stopping and action == "drain")
+        self.stopping = action in ("stop", "handover", "abort") or (self.stopping and action == "drain")
+        self.leaving = action == "handover" or (self.leaving and action == "drain")
         if action == "abort":
             outcome = model.Exit(model.ExitKind.CANCELLED, f"stopped together with its runner {self.id}")
             for running in self.running:
@@ -256,6 +270,7 @@ class Runner:
         if self.clock.every("beat", self.settings.heartbeat, moment):
             self._safely("the heartbeat", self._beat)
         if self.clock.every("recover", RECOVER_INTERVAL, moment):
+            self._safely("the spool", self._guard_spool)
             self._safely("recovery", self._recover)
         if self.unresolved and self.clock.every("retry", RETRY_INTERVAL, moment):
             self._retry_unresolved()
@@ -444,11 +459,42 @@ class Runner:
         for name, item in waiting.items():
             self._safely(f"the end of {name}", self._settle, name, item.pid, item.why, item.outcome)
 
+    # --- The spool ---
+
+    def _make_spool(self) -> None:
+        store.ensure_home(self.home)
+        for directory in (self.home.claims(self.id), *map(self.home.queue, self.settings.queues)):
+            _files.make_directory(directory)
+        self.spool_seen = self._look_at_spool()
+
+    def _look_at_spool(self) -> tuple[object, ...]:
+        parts = (path for path in self.home.directories if path.is_relative_to(self.home.spool))
+        own = (self.home.claims(self.id), *map(self.home.queue, self.settings.queues))
+        return tuple(_files.identity(path) for path in (*parts, *own))
+
+    def _guard_spool(self) -> None:
+        """Somebody may delete the spool, or a part of it: all that is in it can be made again from the jobs."""
+        if self._look_at_spool() != self.spool_seen:
+            log.warning("%s was deleted, or a part of it; making it again from the jobs", self.home.spool)
+            self._make_spool()
+            self.watch.stop()  # it watches what is gone
+            self.watch.start()
+            self.upkeep.repair_soon()
+        claimed = set(spool.claimed(self.home, self.id))
+        for running in self.running:
+            if running.job.name not in claimed:
+                self._safely(f"the claim of {running.job.name}", self._claim_again, running.job.name)
+
+    def _claim_again(self, name: str) -> None:
+        """An ephemeral runner drops the claim when it has written the end: then there is nothing to claim."""
+        if not store.read(self.home, name).state.terminal:
+            spool.claim_again(self.home, self.id, name)
+
     # --- Recovery ---
 
     def _recover(self) -> None:
         watched = self.running.names | set(self.unresolved)
-        for found in recovery.recover(self.home, self.id, watched):
+        for found in recovery.recover(self.home, self.id, watched, self.seen):
             if isinstance(found, recovery.Adopted):
                 self._safely(f"the takeover of {found.job.name}", self._adopt, found)
             else:

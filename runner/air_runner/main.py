@@ -12,11 +12,14 @@ import uuid
 from pathlib import Path
 
 from air_executor import _files, paths, processes, runners, settings, store, validation
-from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
+from air_executor.errors import AirExecutorError, RunnerError
 from air_executor.paths import Home
 from air_runner.daemon import Runner
 
 log = logging.getLogger("air_runner")
+
+FLAGS = ("queues", "slots", "launcher", "preload", "grace", "linger", "handover")
+"""Those that are options of `[runner]`."""
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -32,6 +35,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preload", action="append", help="a module to keep a template for; may be repeated")
     parser.add_argument("--grace", help="seconds between TERM and KILL (default: 10)")
     parser.add_argument("--linger", help="end after so many idle seconds without a submitter (default: never)")
+    parser.add_argument(
+        "--handover",
+        action="store_true",
+        default=None,
+        help="on SIGTERM leave the jobs to the next runner",
+    )
     parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
@@ -49,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         home = Home(paths.find_home(options.home))
         store.ensure_home(home)
         _log_to(home, detached=options.detached)
-        flags = {name: getattr(options, name) for name in ("queues", "slots", "launcher", "preload", "grace", "linger")}
+        flags = {name: getattr(options, name) for name in FLAGS}
         chosen = settings.override(settings.load(home).runner, flags)
         runner_id = _choose_id(home, options.name)
     except AirExecutorError as error:
@@ -59,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
         os._exit(0)
     try:
         return Runner(home, chosen, runner_id, embedded=options.embedded, ready_fd=options.ready_fd).run()
+    except RunnerError as error:
+        log.error("%s", error)
+        return error.exit_code
     except Exception:
         log.exception("the runner failed")
         return 1
@@ -74,12 +86,7 @@ def _choose_id(home: Home, name: str | None) -> str:
     if name is None:
         return f"{processes.host_name()}-{uuid.uuid4().hex[:6]}"
     validation.check_name("the runner's name", name, 100)
-    try:
-        info = runners.read(home, name)
-    except (NotFoundError, CorruptFileError):
-        return name
-    if runners.is_alive(info):
-        raise RunnerError(f"a runner named {name} is running already (pid {info.process.pid} on {info.process.host})")
+    runners.check_free(home, name)  # early, where the error can still be shown
     return name
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -47,13 +48,39 @@ def decide(*, alive: bool | None, locked: bool) -> Fate:
     return Fate.LEAVE if locked else Fate.RESOLVE
 
 
-def recover(home: Home, runner_id: str, watched: Collection[str]) -> Iterator[Adopted | str]:
+class Sightings:
+    """Which runners live. Those of other hosts by heartbeats that change, whatever time they say.
+
+    Clocks of hosts differ and may be stepped; nobody's jobs are taken from it for that.
+    """
+
+    def __init__(self) -> None:
+        self._beats: dict[str, tuple[str, float]] = {}
+
+    def is_alive(self, info: runners.RunnerInfo, now: float | None = None) -> bool:
+        """Whether the runner lives; `now` in monotonic seconds. One of another host that is seen first is alive."""
+        alive = processes.is_alive(info.process)
+        if alive is not None:
+            return alive
+        moment = time.monotonic() if now is None else now
+        beat, since = self._beats.get(info.id, ("", moment))
+        if beat != info.heartbeat_at:
+            self._beats[info.id] = (info.heartbeat_at, moment)
+            return True
+        return moment - since < runners.HEARTBEATS_MISSED * info.heartbeat
+
+
+def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sightings) -> Iterator[Adopted | str]:
     """Go through the claims of dead runners and those of ours that we do not watch.
+
+    Args:
+        watched: the jobs that this runner knows to be running.
+        seen: what this runner has seen of the others.
 
     Yields:
         Jobs to watch from now on, and the names of jobs that were brought to rest.
     """
-    for holder, name in list(repair.abandoned_claims(home)):
+    for holder, name in list(repair.abandoned_claims(home, seen.is_alive)):
         spool.take_over(home, name, holder, runner_id)
     for name in spool.claimed(home, runner_id):
         if name not in watched:
@@ -61,9 +88,7 @@ def recover(home: Home, runner_id: str, watched: Collection[str]) -> Iterator[Ad
                 yield from _recover_one(home, runner_id, name)
             except (OSError, AirExecutorError) as error:  # a job that cannot be looked at must not hide the others
                 log.error("cannot recover %s: %s; trying again", name, error)
-    for holder in spool.holders(home):  # last: what is known of a dead runner is part of the reasons above
-        if holder != runner_id and not spool.claimed(home, holder):
-            _forget(home, holder)
+    runners.forget_dead(home, seen.is_alive)  # last: what is known of a dead runner is part of the reasons above
 
 
 def _recover_one(home: Home, runner_id: str, name: str) -> Iterator[Adopted | str]:
@@ -96,17 +121,3 @@ def describe_loss(home: Home, process: model.Process | None) -> str:
         return f"{text}; its runner {info.id} was last seen at {info.heartbeat_at}"
     except (NotFoundError, CorruptFileError, ValueError):
         return text
-
-
-def _forget(home: Home, holder: str) -> None:
-    """Remove what is left of a dead runner that has no claims any more."""
-    try:
-        if runners.is_alive(runners.read(home, holder)):
-            return
-    except NotFoundError:
-        if not repair.is_old_holder(home, holder):
-            return
-    except CorruptFileError:
-        return
-    spool.remove_holder(home, holder)
-    home.runner(holder).unlink(missing_ok=True)

@@ -225,7 +225,7 @@ def test_abandoned_claims(home: Home, submit: Submit) -> None:
     for runner_id, process in (("dead", GONE), ("alive", processes.identify(os.getpid()))):
         runners.write(home, runners.RunnerInfo(runner_id, process, ["default"], 1, "fork", "0", moment, moment, 3.0))
     assert list(repair.abandoned_claims(home)) == [("dead", "a")]
-    past = time.time() - repair.SETTLE_TIME - 1
+    past = time.time() - runners.SETTLE_TIME - 1
     os.utime(home.claims("fresh-client"), (past, past))
     assert sorted(repair.abandoned_claims(home)) == [("dead", "a"), ("fresh-client", "b")]
 
