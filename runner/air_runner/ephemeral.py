@@ -248,6 +248,7 @@ class TaskLoop:
         return bool(self.running)
 
     def _start(self, task: model.Task) -> None:
+        self.job.set_task(task, TaskStatus.RUNNING)  # first: should this process die now, nobody may start it again
         try:
             process = supervise.TaskProcess(self.job.home, task)
         except supervise.StartError as error:
@@ -255,7 +256,6 @@ class TaskLoop:
             self._fail(task, model.Exit(ExitKind.START_FAILED, self._name(task, str(error)), error.exit_code))
             return
         self.running[process.pid] = process
-        self.job.set_task(task, TaskStatus.RUNNING)
 
     def _ended(self, process: supervise.TaskProcess, ended: supervise.Ended) -> None:
         task = process.task

@@ -59,15 +59,16 @@ class Sightings:
 
     def is_alive(self, info: runners.RunnerInfo, now: float | None = None) -> bool:
         """Whether the runner lives; `now` in monotonic seconds. One of another host that is seen first is alive."""
-        alive = processes.is_alive(info.process)
-        if alive is not None:
-            return alive
         moment = time.monotonic() if now is None else now
         beat, since = self._beats.get(info.id, ("", moment))
         if beat != info.heartbeat_at:
-            self._beats[info.id] = (info.heartbeat_at, moment)
-            return True
-        return moment - since < runners.HEARTBEATS_MISSED * info.heartbeat
+            self._beats[info.id] = (info.heartbeat_at, since := moment)
+        alive = processes.is_alive(info.process)
+        return moment - since < runners.HEARTBEATS_MISSED * info.heartbeat if alive is None else alive
+
+    def last_beat(self, runner_id: str) -> str | None:
+        """What the last heartbeat said that was seen of a runner, whose file may be gone by now."""
+        return self._beats[runner_id][0] if runner_id in self._beats else None
 
 
 def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sightings) -> Iterator[Adopted | str]:
@@ -85,13 +86,13 @@ def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sighting
     for name in spool.claimed(home, runner_id):
         if name not in watched:
             try:
-                yield from _recover_one(home, runner_id, name)
+                yield from _recover_one(home, runner_id, name, seen)
             except (OSError, AirExecutorError) as error:  # a job that cannot be looked at must not hide the others
                 log.error("cannot recover %s: %s; trying again", name, error)
     runners.forget_dead(home, seen.is_alive)  # last: what is known of a dead runner is part of the reasons above
 
 
-def _recover_one(home: Home, runner_id: str, name: str) -> Iterator[Adopted | str]:
+def _recover_one(home: Home, runner_id: str, name: str, seen: Sightings) -> Iterator[Adopted | str]:
     job, process = None, None
     try:
         job = store.read(home, name)
@@ -105,19 +106,16 @@ def _recover_one(home: Home, runner_id: str, name: str) -> Iterator[Adopted | st
     if fate is Fate.ADOPT and job is not None and process is not None:
         yield Adopted(job, process)
     elif fate is Fate.RESOLVE:
-        repair.resolve(home, name, describe_loss(home, process), by=f"runner {runner_id}", holder=runner_id)
+        repair.resolve(home, name, describe_loss(process, seen), by=f"runner {runner_id}", holder=runner_id)
         yield name
 
 
-def describe_loss(home: Home, process: model.Process | None) -> str:
+def describe_loss(process: model.Process | None, seen: Sightings) -> str:
     """What is known of the end of an ephemeral runner that nobody saw die."""
     if process is None:
         return "its runner died before it started"
     text = f"its ephemeral runner (pid {process.pid} on {process.host}) is gone"
     if process.host == processes.host() and process.boot_id != processes.boot_id():
         return f"{text}: the host was restarted"
-    try:
-        info = runners.read(home, process.runner or "-")
-        return f"{text}; its runner {info.id} was last seen at {info.heartbeat_at}"
-    except (NotFoundError, CorruptFileError, ValueError):
-        return text
+    beat = seen.last_beat(process.runner or "")
+    return text if beat is None else f"{text}; its runner {process.runner} was last seen at {beat}"

@@ -115,6 +115,7 @@ def test_the_service_starts_a_runner_that_hands_over(home: Home, tmp_path: Path,
     assert service.wait(END_TIMEOUT) == 0
     assert alive(client, "a")
     service = subprocess.Popen(argv, env={**os.environ, "AIR_EXECUTOR_HOME": str(home.root)})
+    wait_for(lambda: runners.read(home, "myhost").process.pid == service.pid, what="the next runner")
     (tmp_path / "go").touch()
     assert ended(client, "a").state is JobState.COMPLETED
     service.terminate()
@@ -174,6 +175,7 @@ def test_only_heartbeats_that_stay_away_make_a_runner_dead() -> None:
     elsewhere = model.Process("elsewhere", "boot", 1, 1)
     info = runners.RunnerInfo("r", elsewhere, ["default"], 1, "fork", "0", model.now(), "2001-01-01T00:00:00Z", 3.0)
     seen = recovery.Sightings()
+    assert seen.last_beat("r") is None
     assert seen.is_alive(info, now=100.0)
     assert seen.is_alive(info, now=114.0)
     assert not seen.is_alive(info, now=115.0)

@@ -13,7 +13,7 @@ import pytest
 
 from air_executor import AirExecutorClient, JobState, processes, repair, runners, spool
 from air_executor.errors import NotFoundError
-from air_executor.model import ExitKind, Job, Task
+from air_executor.model import ExitKind, Job, Task, TaskStatus
 from air_executor.paths import Home
 from air_executor.store import Submission
 from air_executor.testing import wait_for
@@ -25,7 +25,16 @@ def shell(script: str, **options: object) -> dict[str, object]:
 
 
 def working(client: AirExecutorClient, name: str) -> Job:
-    return wait_for(lambda: (job := client.get_job(name)).state is JobState.WORKING and job, what=f"{name} working")  # type: ignore[return-value]
+    """The job, once a task of it runs."""
+
+    def found() -> Job | None:
+        job = client.get_job(name)
+        running = any(task.status is TaskStatus.RUNNING for task in client.get_tasks(name))
+        return job if job.state is JobState.WORKING and running else None
+
+    job = wait_for(found, what=f"{name} working")
+    assert job is not None
+    return job
 
 
 def ended(client: AirExecutorClient, name: str) -> Job:

@@ -30,7 +30,7 @@ def files(home: Home) -> list[Path]:
 def test_deleted_while_jobs_wait_and_run(
     client: AirExecutorClient, home: Home, start_runner: StartRunner, tmp_path: Path, what: str
 ) -> None:
-    start_runner("--slots", str(RUNNING))
+    runner = start_runner("--slots", str(RUNNING))
     long = [
         Submission(Job(f"long{n}"), [script(tmp_path, f"long{n}", f"test -e {tmp_path}/go")]) for n in range(RUNNING)
     ]
@@ -44,7 +44,7 @@ def test_deleted_while_jobs_wait_and_run(
             path.unlink()
     else:
         shutil.rmtree(home.spool if what == "spool" else home.spool / what)
-    wait_for(lambda: len(list(spool.claimed(home, spool.holders(home)[0]))) == RUNNING, what="the claims, made again")
+    wait_for(lambda: len(spool.claimed(home, runner.id)) == RUNNING, what="the claims, made again")
     if what == "all files":  # nobody can notice at once that single files are gone; repair brings them back
         assert client.get_job("short0").state is JobState.WAITING
         from air_executor import repair

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import AirExecutorClient, JobState, held, model, processes, repair, runners, spool, store
+from air_executor import AirExecutorClient, JobState, held, journal, model, processes, repair, runners, spool, store
 from air_executor.model import ExitKind, Job
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
@@ -176,7 +176,7 @@ def test_a_job_that_cannot_be_looked_at_hides_no_other(
         spool.claim(home, spool.marker_of(store.read(home, name)), "r")
     read = store.read
     monkeypatch.setattr(store, "read", lambda home, name: out_of_files() if name == "a" else read(home, name))
-    assert list(recovery.recover(home, "r", ())) == ["b"]
+    assert list(recovery.recover(home, "r", (), recovery.Sightings())) == ["b"]
 
 
 def test_draining_a_runner_that_stops_does_not_keep_it(runner: Runner) -> None:
@@ -302,3 +302,21 @@ def test_a_reason_that_speaks_of_a_timeout_is_not_one(client: AirExecutorClient,
     client.create_job("a", [shell("echo connection timeout > $AIR_EXECUTOR_REASON_FILE; exit 3", timeout=60)])
     job = ended(client, "a")
     assert job.exit is not None and (job.exit.kind, job.exit.code) == (ExitKind.EXIT_CODE, 3)
+
+
+def test_a_task_is_noted_as_running_before_it_runs(
+    home: Home, client: AirExecutorClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ephemeral runner that dies between the two must not leave a job that looks as if nothing had run."""
+    client.create_job("a", [shell("true")])
+    seen: list[list[dict[str, object]]] = []
+
+    def start(*_: object) -> None:
+        seen.append(list(journal.read(home.job("a").events)))
+        raise supervise.StartError("no", 127)
+
+    monkeypatch.setattr(supervise, "TaskProcess", start)
+    with held.HeldJob.acquire(home, "a") as job:
+        job.start(processes.identify(os.getpid(), "r"), by="r")
+        ephemeral.TaskLoop(job, 1.0).run()
+    assert [event["to"] for event in seen[0] if event["event"] == "task"] == ["running"]

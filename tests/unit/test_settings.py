@@ -34,7 +34,7 @@ def test_the_home_variable_is_no_option(home: Home) -> None:
 
 MALFORMED: list[tuple[str, str]] = [
     ("[runner]\nslotss = 1", "unknown option in .runner. slotss; did you mean slots"),
-    ("[runner]\nxyz = 1", "unknown option in .runner. xyz; known are grace, heartbeat"),
+    ("[runner]\nxyz = 1", "unknown option in .runner. xyz; known are grace, handover"),
     ("[runer]\nslots = 1", "unknown table runer; did you mean runner"),
     ("runner = 1", "should be a table"),
     ("[runner", "not valid TOML"),
@@ -53,6 +53,7 @@ MALFORMED: list[tuple[str, str]] = [
     ("[runner]\ngrace = -1", "grace must be a number of seconds"),
     ("[runner]\ngrace = nan", "grace must be a number of seconds"),
     ("[runner]\ngrace = true", "grace must be a number of seconds"),
+    ("[runner]\nhandover = 1", "handover must be true or false, not 1"),
     ("[runner]\nheartbeat = 0", "heartbeat must be more than 0"),
     ("[runner]\nheartbeat = inf", "heartbeat must be a number of seconds"),
     ('[runner]\nlinger = "x"', "linger must be a number of seconds"),
