@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -39,14 +41,38 @@ def _encode(value: Any, **form: Any) -> bytes:
         return (json.dumps(value, **form) + "\n").encode()
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`.
+def read_bytes(path: Path) -> bytes:
+    """What `path` holds.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: it is not one JSON object.
+        FileNotFoundError, NotADirectoryError: there is no such file.
+        CorruptFileError: it is none that can be read, such as a directory.
+        OSError: the system refuses at this moment.
     """
-    raw = path.read_bytes()
+    try:
+        return _read_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        if error.errno in TRANSIENT:  # nobody may take a sound file for a damaged one
+            raise
+        raise CorruptFileError(path, f"cannot be read: {error.strerror}") from None
+
+
+def _read_regular(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # one would wait for the other end of a fifo
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise CorruptFileError(path, "cannot be read: it is not a file")
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; raises as `read_bytes`, and `CorruptFileError` if it is not one JSON object."""
+    raw = read_bytes(path)
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -113,6 +139,36 @@ def create_marker(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def discard(path: Path) -> None:
+    """Remove a file, if there is one. A directory of its name is not ours: it stays."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        if not path.is_dir():
+            raise
+
+
+def set_aside(path: Path) -> None:
+    """Rename what is there to a name beside it that is free, for inspection."""
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(_free_name(path))
+
+
+def set_directory_aside(path: Path) -> None:
+    """`set_aside` for a directory alone, also while others do the same: a file that is there by then stays."""
+    target = _free_name(path)
+    target.mkdir(mode=PRIVATE_DIRECTORY)
+    try:
+        path.rename(target)  # an empty directory is replaced by a directory, and never by a file
+    except NotADirectoryError:
+        target.rmdir()
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def move(source: Path, target: Path) -> bool:

@@ -221,7 +221,7 @@ class AirExecutorClient:
         if task_id is not None and task_id not in ids:
             raise NotFoundError(f"the job {name} has no task {task_id!r}; it has {', '.join(ids[:10])}")
         wanted = ids if task_id is None else [task_id]
-        return [path for task in wanted if (path := paths.log(task)).exists()]
+        return [path for task in wanted if (path := paths.log(task)).is_file()]
 
     def prune(self, *, older_than: float, failed_older_than: float | None = None, dry_run: bool = False) -> list[str]:
         """Remove jobs that ended so many seconds ago; returns their names. Never one that is not over."""

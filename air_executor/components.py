@@ -63,6 +63,7 @@ def read(path: Path) -> Component:
     try:
         same_boot = {"boot_id": processes.boot_id(), **content}  # whoever writes the file by hand may leave it out
         process = model.from_dict(model.Process, {key: same_boot[key] for key in _PROCESS_KEYS})
+        validation.check_process(process)
         return Component(path.stem, process, _text(content.get("log")), _text(content.get("url")))
     except (KeyError, ValueError) as error:
         raise CorruptFileError(path, f"is not a component's file ({error})") from None

@@ -7,7 +7,6 @@ state, then the answer to those who wait, then the claim, and the lock last.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -76,10 +75,10 @@ class HeldJob:
 
     def settle(self) -> None:
         """What follows from a terminal state; safe to repeat."""
-        self.paths.workload.unlink(missing_ok=True)
+        _files.discard(self.paths.workload)
         if self.job.notify:
             spool.announce_finished(self.home, self.job.name)
-        (self.home.cancel_requests / self.job.name).unlink(missing_ok=True)
+        _files.discard(self.home.cancel_requests / self.job.name)
         if self.job.runner and self.job.runner.runner:
             spool.drop_claim(self.home, self.job.runner.runner, self.job.name)
 
@@ -103,7 +102,7 @@ class HeldJob:
         job.queued_at = model.now()
         job.runner = job.exit = job.usage = job.started_at = job.finished_at = None
         self._reset_tasks(self.tasks)
-        self.paths.cancel.unlink(missing_ok=True)
+        _files.discard(self.paths.cancel)
         spool.collect_finished(self.home, job.name)
         self.write_tasks()
         self._transition(JobState.WAITING, by=by, why=why)
@@ -204,7 +203,7 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         except CorruptFileError:
             job = store.damaged_job(name, str(why))
             job.notify = True  # whether somebody waits is lost; an answer that nobody wants does no harm
-            _set_aside(home, name)
+            _files.set_aside(home.job(name).state)
         else:
             if job.state.terminal:
                 return job
@@ -212,6 +211,8 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         job.finished_at = job.updated_at = model.now()
         job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")
         _files.replace_object(home.job(name).state, store.state_content(job), durable=True)
+        if home.job(name).events.is_dir():  # nothing can be appended to it
+            _files.set_aside(home.job(name).events)
         journal.record_job(home.job(name).events, job, old, by=by, why=job.exit.reason)
         HeldJob(home, lock, job, []).settle()
         return job
@@ -219,16 +220,15 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         lock.release()
 
 
-def _set_aside(home: Home, name: str) -> None:
-    path = home.job(name).state
-    if path.exists():
-        free = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
-        path.rename(next(target for target in free if not target.exists()))
-
-
 def _lock_job(home: Home, name: str, wait: float) -> _files.Lock:
-    lock = _files.Lock(home.job(name).lock)
-    if not lock.acquire(wait=wait):
+    path = home.job(name).lock
+    lock = _files.Lock(path)
+    try:
+        locked = lock.acquire(wait=wait)
+    except IsADirectoryError:
+        _files.set_directory_aside(path)
+        locked = lock.acquire(wait=wait)
+    if not locked:
         raise JobBusyError(f"the job {name} is held by a process that may still be running it; try again later")
     _remove_temporaries(home, name)
     return lock

@@ -6,12 +6,14 @@ could write it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, model
+from air_executor import _files, model, validation
 
 TASK_KEYS = ("started_at", "completed_at", "error", "exit_code", "signal")
 """What an event carries of a task, beside its status."""
@@ -32,18 +34,30 @@ def record_task(path: Path, job: model.Job, task: model.Task, old: model.TaskSta
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The events so far. A line that was cut off in the middle is passed over: it never happened."""
+    """The events so far. A line that was cut off in the middle is passed over.
+
+    Raises:
+        CorruptFileError: it is no file that can be read.
+    """
+    return (event for event in _lines(path) if event is not None)
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a line cannot be read. What it said is not known: it may have been that a task was started."""
+    return any(event is None for event in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
     try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
+        lines = _files.read_bytes(path).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
         return
-    for line in lines:
+    for line in filter(None, lines):
         try:
             event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
+        except (ValueError, RecursionError):
+            event = None
+        yield event if isinstance(event, dict) else None
 
 
 def replay(tasks: Iterable[model.Task], events: Iterable[dict[str, Any]], attempt: int) -> None:
@@ -59,4 +73,12 @@ def replay(tasks: Iterable[model.Task], events: Iterable[dict[str, Any]], attemp
             continue
         for key in TASK_KEYS:
             if key in event:
-                setattr(task, key, event[key])
+                with contextlib.suppress(ValueError):  # what is damaged is left out; that it happened counts
+                    setattr(task, key, _checked(key, event[key]))
+
+
+def _checked(key: str, value: Any) -> Any:
+    declared = next(str(item.type) for item in fields(model.Task) if item.name == key)
+    if key in ("started_at", "completed_at"):
+        validation.check_time(key, model.check_value(key, declared, value))
+    return model.check_value(key, declared, value)

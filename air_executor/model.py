@@ -216,9 +216,12 @@ def parse_time(text: str) -> datetime:
     """The time that `now` wrote.
 
     Raises:
-        ValueError: it is not ISO 8601 in UTC.
+        ValueError: it is not ISO 8601 with a time zone.
     """
-    return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r:.60} has no time zone")
+    return moment
 
 
 def check_job_transition(old: JobState, new: JobState) -> None:
@@ -250,6 +253,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "int": int,
     "int | None": (int, type(None)),
     "bool": bool,
+    "float": (int, float),
     "float | None": (int, float, type(None)),
     "list[str]": list,
     "dict[str, str]": dict,
@@ -278,8 +282,10 @@ def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
     Raises:
         ValueError: a value has the wrong type, or a key without a default is missing. The message names the key.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"should be an object, is {type(data).__name__}")
     known = {item.name: item for item in fields(kind) if item.name != "extra"}
-    values = {name: _load(known[name].name, str(known[name].type), data[name]) for name in known if name in data}
+    values = {name: check_value(name, str(known[name].type), data[name]) for name in known if name in data}
     extra = {key: value for key, value in data.items() if key not in known and key != "schema"}
     try:
         return kind(**values, extra=extra)
@@ -287,12 +293,18 @@ def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
         raise ValueError(str(error).split(") ")[-1].split("__init__() ")[-1]) from None
 
 
-def _load(name: str, declared: str, value: Any) -> Any:
+def check_value(name: str, declared: str, value: Any) -> Any:
+    """A field's value as it was declared.
+
+    Raises:
+        ValueError: it has the wrong type.
+    """
     if name in _NESTED:
         try:
             return _NESTED[name](value)
         except ValueError:
-            raise ValueError(f"{name!r} has the unknown value {str(value)[:60]!r}") from None
+            shown = value[:60] if isinstance(value, str) else type(value).__name__
+            raise ValueError(f"{name!r} has the unknown value {shown!r}") from None
     if declared in ("Process | None", "Exit | None"):
         if value is None:
             return None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from air_executor import _files, held, model, processes, runners, spool, store, temporaries
+from air_executor import _files, held, journal, model, processes, runners, spool, store, temporaries
 from air_executor.errors import CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
@@ -94,6 +94,7 @@ def resolve(
 def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outcome: model.Exit | None) -> Verdict:
     request = read_cancel(job)
     started = any(task.status is not model.TaskStatus.PENDING for task in job.tasks)
+    started = started or journal.is_damaged(job.paths.events)
     verdict = judge(job.job, started=started, cancel_asked=request is not None)
     if verdict is Verdict.QUEUE:
         job.back_to_queue(by=by, why=why)
@@ -195,8 +196,10 @@ def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
     except NotFoundError:
         return None
     except CorruptFileError as error:
-        with contextlib.suppress(JobBusyError):
+        try:
             held.condemn(home, name, error, by=by)
+        except JobBusyError:
+            return f"damaged, and held by a process that writes it anew at its end: {error}"
         return f"damaged, now failed: {error}"
     if job.state is JobState.WAITING and not claimed and requeue_lost(home, name):
         return "was waiting without a place in its queue"
@@ -224,9 +227,9 @@ def requeue_lost(home: Home, name: str) -> bool:
 
 
 def _is_lost(home: Home, job: model.Job) -> bool:
-    if job.state is not JobState.WAITING or spool.marker_of(job).path(home).exists():
+    if job.state is not JobState.WAITING or spool.marker_of(job).path(home).is_file():
         return False
-    return not any((home.claims(holder) / job.name).exists() for holder in spool.holders(home))
+    return not any((home.claims(holder) / job.name).is_file() for holder in spool.holders(home))
 
 
 def _may_live(job: model.Job) -> bool:

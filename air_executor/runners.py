@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -109,18 +109,33 @@ def read(home: Home, runner_id: str) -> RunnerInfo:
     path = home.runner(runner_id)
     try:
         content = _files.read_object(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"there is no runner {runner_id} in {home.root}") from None
-    known = {item.name for item in fields(RunnerInfo)} - {"extra"}
     try:
-        values = {key: content[key] for key in known if key in content}
-        values["process"] = model.from_dict(model.Process, content["process"])
-        model.parse_time(values["heartbeat_at"])
-        values["heartbeat"], values["queues"] = float(values["heartbeat"]), [str(each) for each in values["queues"]]
-        extra = {key: value for key, value in content.items() if key not in known and key != "schema"}
-        return RunnerInfo(**values, extra=extra)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        info = _info(content)
+        if info.id != runner_id:
+            raise ValueError(f"it is of {info.id[:80]!r}")
+        return info
+    except (TypeError, ValueError) as error:
         raise CorruptFileError(path, f"is not a runner's file ({error})") from None
+
+
+def _info(content: Mapping[str, Any]) -> RunnerInfo:
+    """What a runner's file says, checked: whoever looks at runners computes with it."""
+    known = {item.name: str(item.type) for item in fields(RunnerInfo) if item.name not in ("process", "extra")}
+    values = {key: model.check_value(key, known[key], content[key]) for key in known if key in content}
+    process = model.from_dict(model.Process, content.get("process", {}))
+    extra = {key: value for key, value in content.items() if key not in known and key not in ("schema", "process")}
+    info = RunnerInfo(**values, process=process, extra=extra)
+    validation.check_process(info.process)
+    for what in ("started_at", "heartbeat_at"):
+        validation.check_time(what, getattr(info, what))
+    for what in ("slots", "working"):
+        validation.check_number(what, getattr(info, what), whole=True)
+    validation.check_number("heartbeat", info.heartbeat, positive=True)
+    for queue in info.queues:
+        validation.check_name("the queue", queue, validation.MAX_QUEUE_BYTES)
+    return info
 
 
 def all_runners(home: Home) -> list[RunnerInfo]:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor import validation
-from air_executor.errors import InvalidInputError, SettingsError
+from air_executor import _files, validation
+from air_executor.errors import CorruptFileError, InvalidInputError, SettingsError
 from air_executor.model import DEFAULT_QUEUE
 from air_executor.paths import Home
 
@@ -85,12 +85,14 @@ def _read_config(home: Home) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        tables: dict[str, Any] = tomllib.loads(home.config.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(_files.read_bytes(home.config).decode("utf-8"))
         return tables
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise SettingsError(f"{home.config}: not valid TOML: {error}") from None
+    except CorruptFileError as error:
+        raise SettingsError(str(error)) from None
     except OSError as error:
         raise SettingsError(f"{home.config}: cannot be read: {error.strerror}") from None
 
@@ -153,7 +155,10 @@ def _to_int(where: str, value: Any) -> int:
     try:
         if isinstance(value, (bool, float)):
             raise ValueError
-        return int(value)
+        number = int(value)
+        if abs(number) >= 2**53:
+            raise SettingsError(f"{where} is a number that is too large")
+        return number
     except (TypeError, ValueError):
         raise SettingsError(f"{where} must be a whole number, not {value!r}") from None
 
@@ -163,7 +168,7 @@ def _to_float(where: str, value: Any) -> float:
         number = float(value)
         if isinstance(value, bool) or not 0 <= number < float("inf"):
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SettingsError(f"{where} must be a number of seconds, not {value!r}") from None
     return number
 

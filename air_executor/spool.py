@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from air_executor import _files, model
+from air_executor import _files, model, validation
 from air_executor.paths import Home
 
 _MAX_PRIORITY = 2**31 - 1
 _PRIORITY_DIGITS = 8
 _TIME_DIGITS = 14
+_MAX_TIME = 16**_TIME_DIGITS - 1
+"""Microseconds since the epoch: the year 4253. A time beyond, of a clock gone wrong, still gives a place."""
 _ORDER = re.compile(rf"[0-9a-f]{{{_PRIORITY_DIGITS + _TIME_DIGITS}}}\Z")
 
 
@@ -46,7 +49,7 @@ class Marker:
 def marker_of(job: model.Job) -> Marker:
     """The marker that a waiting job has; it follows from the job alone, so that it can be rebuilt."""
     priority = max(-_MAX_PRIORITY, min(_MAX_PRIORITY, job.priority))
-    moment = int(model.parse_time(job.queued_at).timestamp() * 1_000_000)
+    moment = max(0, min(_MAX_TIME, int(model.parse_time(job.queued_at).timestamp() * 1_000_000)))
     order = f"{_MAX_PRIORITY - priority:0{_PRIORITY_DIGITS}x}{moment:0{_TIME_DIGITS}x}"
     return Marker(order, job.name, job.queue)
 
@@ -54,7 +57,7 @@ def marker_of(job: model.Job) -> Marker:
 def parse_marker(queue: str, file_name: str) -> Marker | None:
     """The marker with that file name; None if it is none of ours."""
     order, separator, job = file_name.partition("-")
-    if not _ORDER.match(order) or not separator or not job:
+    if not _ORDER.match(order) or not separator or not validation.is_name(job):
         return None
     return Marker(order, job, queue)
 
@@ -62,12 +65,15 @@ def parse_marker(queue: str, file_name: str) -> Marker | None:
 def enqueue(home: Home, job: model.Job, *, durable: bool = True) -> Marker:
     """Put a waiting job in its queue; nothing happens if it is there already."""
     marker = marker_of(job)
-    directory = home.queue(job.queue)
+    directory, path = home.queue(job.queue), marker_of(job).path(home)
     try:
-        _files.create_marker(marker.path(home))
+        created = _files.create_marker(path)
     except FileNotFoundError:
         _files.make_directory(directory)
-        _files.create_marker(marker.path(home))
+        created = _files.create_marker(path)
+    if not created and path.is_dir():  # nobody would take that for a marker, and the job would wait for ever
+        path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}"))
+        _files.create_marker(path)
     if durable:
         _files.sync_directory(directory)
     return marker
@@ -94,7 +100,7 @@ def requeue(home: Home, job: model.Job, holder: str) -> Marker:
 
 def drop_claim(home: Home, holder: str, job_name: str) -> None:
     """Forget a claimed job: it is over."""
-    (home.claims(holder) / job_name).unlink(missing_ok=True)
+    _files.discard(home.claims(holder) / job_name)
 
 
 def take_over(home: Home, job_name: str, old_holder: str, new_holder: str) -> bool:
@@ -111,7 +117,7 @@ def collect_finished(home: Home, job_name: str) -> bool:
     """Take the answer; False if somebody else has it."""
     try:
         (home.finished / job_name).unlink()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return False
     return True
 
@@ -134,12 +140,12 @@ def waiting(home: Home, queue: str) -> Iterator[Marker]:
 
 def queues(home: Home) -> list[str]:
     """The queues that ever had a job."""
-    return sorted(_names(home.waiting))
+    return sorted(_names(home.waiting, directories=True))
 
 
 def holders(home: Home) -> list[str]:
     """Those who have claims, or had."""
-    return sorted(_names(home.claimed))
+    return sorted(_names(home.claimed, directories=True))
 
 
 def claimed(home: Home, holder: str) -> list[str]:
@@ -149,12 +155,12 @@ def claimed(home: Home, holder: str) -> list[str]:
 
 def finished(home: Home) -> list[str]:
     """The jobs whose end was announced and not collected."""
-    return list(_names(home.finished))
+    return [name for name in _names(home.finished) if validation.is_name(name)]
 
 
 def cancel_requests(home: Home) -> list[str]:
     """The jobs for which a runner should look at the cancel file."""
-    return list(_names(home.cancel_requests))
+    return [name for name in _names(home.cancel_requests) if validation.is_name(name)]
 
 
 def remove_holder(home: Home, holder: str) -> None:
@@ -163,12 +169,13 @@ def remove_holder(home: Home, holder: str) -> None:
         home.claims(holder).rmdir()
 
 
-def _names(directory: Path) -> Iterator[str]:
+def _names(directory: Path, *, directories: bool = False) -> Iterator[str]:
+    """What is in a directory of the spool. A directory is no marker, and a file no queue."""
     try:
         entries = os.scandir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     with entries:
         for entry in entries:
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and entry.is_dir() is directories:
                 yield entry.name

@@ -267,6 +267,7 @@ def _see(log: str | None) -> str:
 
 def fetch_health(url: str) -> dict[str, Any] | str:
     """The api-server's own report; a sentence if it gives none."""
+    from http.client import HTTPException
     from urllib import request
 
     where = url.rstrip("/") + HEALTH_PATH
@@ -277,7 +278,7 @@ def fetch_health(url: str) -> dict[str, Any] | str:
     try:
         with opener.open(where, timeout=HEALTH_TIMEOUT) as response:
             answer = json.load(response)
-    except (OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError, RecursionError) as error:
         return f"{where} does not answer as it should: {getattr(error, 'reason', error)}"
     return answer if isinstance(answer, dict) else f"{where} does not answer with an object"
 

@@ -218,26 +218,13 @@ def read(home: Home, name: str) -> model.Job:
     content = _read_or_explain(paths, paths.state, name)
     try:
         job = model.from_dict(model.Job, content)
+        if job.name != name:
+            raise ValueError(f"is of the job {job.name[:80]!r}, not {name!r}")
+        job.queued_at = job.queued_at or job.created_at
+        validation.check_stored_job(job)
     except ValueError as error:
         raise CorruptFileError(paths.state, str(error)) from None
-    if job.name != name:
-        raise CorruptFileError(paths.state, f"is of the job {job.name[:80]!r}, not {name!r}")
-    job.queued_at = job.queued_at or job.created_at
-    for what in _TIMES:
-        _check_time(paths.state, what, getattr(job, what))
     return job
-
-
-_TIMES = ("created_at", "updated_at", "queued_at", "started_at", "finished_at")
-
-
-def _check_time(path: Path, what: str, value: str | None) -> None:
-    """A time that cannot be read would fail much later, in whoever computes with it."""
-    try:
-        if value is not None:
-            model.parse_time(value)
-    except ValueError:
-        raise CorruptFileError(path, f"{what!r} is not a time: {value!r:.60}") from None
 
 
 def check_exists(home: Home, name: str) -> None:
@@ -259,7 +246,9 @@ def read_tasks(home: Home, name: str) -> list[model.Task]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise CorruptFileError(paths.tasks, "'tasks' should be a list of objects")
     try:
-        return [model.from_dict(model.Task, entry) for entry in entries]
+        tasks = [model.from_dict(model.Task, entry) for entry in entries]
+        validation.check_stored_tasks(tasks)
+        return tasks
     except ValueError as error:
         raise CorruptFileError(paths.tasks, str(error)) from None
 
@@ -328,8 +317,7 @@ def _read_or_explain(paths: JobPaths, path: Path, name: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         if paths.root.is_dir():
             raise CorruptFileError(path, "is missing") from None
-        raise NotFoundError(f"there is no job named {name} in {paths.root.parent.parent}") from None
-    except OSError as error:
-        if error.errno in _files.TRANSIENT:  # out of descriptors: nobody may take a sound job for a damaged one
+    except CorruptFileError:
+        if paths.root.is_dir():
             raise
-        raise CorruptFileError(path, f"cannot be read: {error.strerror}") from None
+    raise NotFoundError(f"there is no job named {name} in {paths.root.parent.parent}")

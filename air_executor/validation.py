@@ -150,6 +150,66 @@ def check_job(job: model.Job) -> None:
             raise InvalidJobError(f"labels map text to text; {_show(key)} does not")
 
 
+def check_stored_job(job: model.Job) -> None:
+    """Raise `ValueError` unless what was read of a job can be worked with, whatever became of its file.
+
+    It would fail much later otherwise, in whoever computes with a time, or makes a path of a name.
+    """
+    check_job(job)
+    for what in ("created_at", "updated_at", "queued_at", "started_at", "finished_at"):
+        check_time(what, getattr(job, what))
+    for what in ("attempt", "crashes"):
+        check_number(what, getattr(job, what), whole=True)
+    if job.runner is not None:
+        check_process(job.runner)
+    for value in (job.usage, job.extra, job.runner and job.runner.extra, job.exit and job.exit.extra):
+        check_depth("a value that this version does not know", value)
+
+
+def check_stored_tasks(tasks: Sequence[model.Task]) -> None:
+    """Raise `ValueError` unless what was read of a job's tasks can be worked with; as `check_stored_job`."""
+    check_tasks(tasks)
+    for task in tasks:
+        for what in ("created_at", "started_at", "completed_at"):
+            check_time(f"{what} of task {task.id}", getattr(task, what) or None)
+        check_depth("a value that this version does not know", task.extra)
+
+
+def check_process(process: model.Process) -> None:
+    """Raise `ValueError` unless it can be a process: to signal the number 0 or -1 would be to signal many."""
+    check_number("pid", process.pid, positive=True, whole=True)
+    check_number("start_time", process.start_time, whole=True)
+    if not process.pid < 2**31:
+        raise ValueError(f"pid must be the number of a process, not {process.pid}")
+    if process.runner is not None:
+        check_name("the runner", process.runner)
+
+
+def check_time(what: str, value: str | None) -> None:
+    """Raise `ValueError` unless it is None or a time that `model.parse_time` reads."""
+    try:
+        if value is not None:
+            model.parse_time(value)
+    except ValueError:
+        raise ValueError(f"{what!r} is not a time: {value!r:.60}") from None
+
+
+def check_depth(what: str, value: object, limit: int = 50) -> None:
+    """Raise `ValueError` if it is nested too deeply to be written again."""
+    level: list[object] = [value]
+    for _ in range(limit):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return
+    raise ValueError(f"{what} is nested more than {limit} levels deep")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
+
+
 def number_tasks(tasks: Iterable[model.Task]) -> None:
     """Give tasks without an id one: `task-1`, `task-2`, ..., past the ids that are taken."""
     tasks = list(tasks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     tails = _tails(client, name, args.task, args.lines)
     _print_new(tails, _Printer(len(tails) > 1, args.json), last=True)
-    if not any(tail.path.exists() for tail in tails):
+    if not any(tail.path.is_file() for tail in tails):
         output.note(f"the job {name} is {client.get_job(name).state} and has written nothing yet")
     return 0
 
@@ -98,16 +99,19 @@ class _Tail:
         self.offset = 0
         self.rest = b""
         """The beginning of a line whose end is not written yet."""
-        if lines is not None and path.exists():
+        if lines is not None and path.is_file():
             with path.open("rb") as file:
                 self.offset = last_lines(file, lines)
 
     def read(self) -> Iterator[bytes]:
         """What is new."""
         try:
-            size = self.path.stat().st_size
+            found = self.path.stat()
         except FileNotFoundError:
             return
+        if not stat.S_ISREG(found.st_mode):  # one would wait for the other end of a fifo
+            return
+        size = found.st_size
         if size < self.offset:  # a new attempt began the file anew
             self.offset, self.rest = 0, b""
         with self.path.open("rb") as file:

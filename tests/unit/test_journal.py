@@ -21,12 +21,12 @@ def write(path: Path, job: Job, steps: list[tuple[Task, TaskStatus]]) -> None:
 def test_tasks_are_brought_up_to_the_events(tmp_path: Path) -> None:
     path, job = tmp_path / "events.jsonl", Job("j")
     one, two = Task("a", id="one"), Task("b", id="two")
-    one.exit_code, one.started_at = 3, "then"
+    one.exit_code, one.started_at = 3, model.now()
     write(path, job, [(one, TaskStatus.RUNNING), (one, TaskStatus.FAILED), (two, TaskStatus.SKIPPED)])
     fresh = [Task("a", id="one"), Task("b", id="two"), Task("c", id="three")]
     journal.replay(fresh, journal.read(path), 1)
     assert [task.status.value for task in fresh] == ["failed", "skipped", "pending"]
-    assert (fresh[0].exit_code, fresh[0].started_at) == (3, "then")
+    assert (fresh[0].exit_code, fresh[0].started_at) == (3, one.started_at)
 
 
 def test_events_of_another_attempt_do_not_count(tmp_path: Path) -> None:
