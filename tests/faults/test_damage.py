@@ -182,7 +182,7 @@ def treat(home: Home) -> None:
     """What a runner does: repair, recovery, and every waiting job to its end."""
     home.claims("living").mkdir(exist_ok=True)
     list(repair.repair(home))
-    list(recovery.recover(home, "living", ()))
+    list(recovery.recover(home, "living", (), recovery.Sightings()))
     for marker in [marker for queue in spool.queues(home) for marker in spool.waiting(home, queue)]:
         if marker.job != "innocent" and spool.claim(home, marker, "living"):
             run(home, marker.job)
