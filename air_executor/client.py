@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, held, model, repair, spool, store, temporaries, validation
+from air_executor import _files, held, model, pruning, repair, retention, spool, store, validation
 from air_executor.errors import (
     CorruptFileError,
     InvalidJobError,
@@ -223,32 +222,32 @@ class AirExecutorClient:
         wanted = ids if task_id is None else [task_id]
         return [path for task in wanted if (path := paths.log(task)).is_file()]
 
-    def prune(self, *, older_than: float, failed_older_than: float | None = None, dry_run: bool = False) -> list[str]:
-        """Remove jobs that ended so many seconds ago; returns their names. Never one that is not over."""
-        moment, removed = time.time(), []
-        for job in self.list_jobs():
-            limit = older_than if job.state is JobState.COMPLETED or failed_older_than is None else failed_older_than
-            if _ended(job) is None or moment - (_ended(job) or moment) <= limit:
-                continue
-            if dry_run or self._remove(job.name):
-                removed.append(job.name)
-        return removed
+    def prune(
+        self,
+        *,
+        older_than: float | None = None,
+        failed_older_than: float | None = None,
+        keep: int | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Remove jobs that are over, never one that is not, nor one whose result somebody may still collect.
 
-    def _remove(self, name: str) -> bool:
-        """Under the lock, so that no new attempt can begin meanwhile; by rename first, so that no half job is seen."""
-        lock = _files.Lock(self.home.job(name).lock)
-        try:
-            if not lock.acquire() or not store.read_or_damaged(self.home, name).state.terminal:
-                return False
-            doomed = temporaries.removal(self.home.jobs)
-            self.home.job(name).root.rename(doomed)
-            spool.collect_finished(self.home, name)
-            shutil.rmtree(doomed, ignore_errors=True)
-            return True
-        except (FileNotFoundError, NotFoundError):  # somebody else prunes, too
-            return False
-        finally:
-            lock.release()
+        Args:
+            older_than: those that ended so many seconds ago.
+            failed_older_than: the same for failed and cancelled ones; None: as `older_than`.
+            keep: all but so many.
+            max_bytes: until their directories hold no more.
+            dry_run: only say which.
+
+        Returns:
+            Their names. Of `keep` and `max_bytes`, completed ones go before others, and then those that ended first.
+        """
+        failed_age = older_than if failed_older_than is None else failed_older_than
+        policy = retention.Policy(older_than, failed_age, keep, max_bytes)
+        if dry_run:
+            return [job.name for job in pruning.choose(self.home, policy)]
+        return list(pruning.prune(self.home, policy))
 
 
 def to_task(task: Mapping[str, Any] | Task) -> Task:
@@ -281,10 +280,3 @@ def _user() -> str:
         return f"user {getpass.getuser()}"
     except (KeyError, OSError, ImportError):
         return f"user {os.getuid()}"
-
-
-def _ended(job: Job) -> float | None:
-    """When the job ended, seconds since the epoch; None if it has not."""
-    if not job.state.terminal:
-        return None
-    return model.parse_time(job.finished_at or job.updated_at).timestamp()

@@ -144,6 +144,11 @@ class Home:
         return self.runners / ".start.lock"
 
     @property
+    def prune_lock(self) -> Path:
+        """Held while a runner removes old jobs; its modification time says when that was last done."""
+        return self.runners / ".prune.lock"
+
+    @property
     def names_lock(self) -> Path:
         """Held while a runner takes its name, so that two do not take the same."""
         return self.runners / ".names.lock"

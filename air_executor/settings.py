@@ -12,9 +12,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from air_executor import _files, validation
+from air_executor import _files, retention, validation
 from air_executor.errors import CorruptFileError, InvalidInputError, SettingsError
 from air_executor.model import DEFAULT_QUEUE
 from air_executor.paths import Home
@@ -24,6 +24,8 @@ DEFAULT_LAUNCHER = "exec" if sys.platform == "darwin" else "fork"
 """Forking after frameworks are loaded is unsafe on macOS."""
 
 VARIABLE_PREFIX = "AIR_EXECUTOR_"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,37 @@ class RunnerSettings:
 
 
 @dataclass(frozen=True)
+class RetentionSettings:
+    """The table `[retention]`: which jobs that are over the runners keep. 0: no limit."""
+
+    completed_days: float = 7.0
+    """Days since their end, for completed jobs."""
+    failed_days: float = 30.0
+    """The same for failed and cancelled ones."""
+    keep: int = 0
+    """How many; completed ones go first, then those that ended first."""
+    max_mb: int = 0
+    """How many MiB their directories may hold together."""
+    interval: float = 3600.0
+    """Seconds between two looks; 0: nothing is removed."""
+
+    @property
+    def policy(self) -> retention.Policy:
+        """The same as a policy."""
+        return retention.Policy(
+            completed_age=self.completed_days * 86_400 or None,
+            failed_age=self.failed_days * 86_400 or None,
+            keep=self.keep or None,
+            max_bytes=self.max_mb * 2**20 or None,
+        )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All tables of config.toml."""
 
     runner: RunnerSettings = field(default_factory=RunnerSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -63,9 +92,15 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
     """
     tables = _read_config(home)
     _refuse_unknown(tables, [item.name for item in dataclasses.fields(Settings)], f"{home.config}: unknown table")
-    values = _from_file(home, "runner", RunnerSettings, tables.get("runner", {}))
-    values |= _from_environment("runner", RunnerSettings, environ)
-    return Settings(runner=RunnerSettings(**values))
+    return Settings(
+        runner=_load_table(home, "runner", RunnerSettings, tables, environ),
+        retention=_load_table(home, "retention", RetentionSettings, tables, environ),
+    )
+
+
+def _load_table(home: Home, name: str, kind: type[T], tables: Mapping[str, Any], environ: Mapping[str, str]) -> T:
+    values = _from_file(home, name, kind, tables.get(name, {}))
+    return kind(**{**values, **_from_environment(name, kind, environ)})
 
 
 def override(settings: RunnerSettings, flags: Mapping[str, Any]) -> RunnerSettings:
@@ -128,6 +163,8 @@ def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
         _check_queues(where, converted)
     if name == "launcher" and converted not in LAUNCHERS:
         raise SettingsError(f"{where} must be one of {', '.join(LAUNCHERS)}, not {converted!r}")
+    if name in ("keep", "max_mb") and converted < 0:
+        raise SettingsError(f"{where} must be 0 or more, not {converted}")
     if name in ("slots", "heartbeat", "grace") and converted <= 0:
         raise SettingsError(f"{where} must be more than 0, not {converted}")
     return converted
@@ -169,7 +206,8 @@ def _to_float(where: str, value: Any) -> float:
         if isinstance(value, bool) or not 0 <= number < float("inf"):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise SettingsError(f"{where} must be a number of seconds, not {value!r}") from None
+        unit = "days" if where.lower().endswith("_days") else "seconds"
+        raise SettingsError(f"{where} must be a number of {unit}, not {value!r}") from None
     return number
 
 

@@ -19,6 +19,8 @@ LAUNCHERS = ("fork", "exec")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
+_SIZES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
 Commands = Any
 """What `add_subparsers` returns; argparse has no public name for it."""
 Run = Callable[[argparse.Namespace], int]
@@ -71,6 +73,19 @@ def seconds(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a span of time; give seconds, or 15m, 1h, 7d") from None
     return value
+
+
+def size(text: str) -> int:
+    """A number of bytes: `1000000`, `500K`, `20M`, `1.5G`, `1T`; a K is 1024."""
+    unit = text[-1:].upper()
+    number, factor = (text[:-1], _SIZES[unit]) if unit in _SIZES else (text, 1)
+    try:
+        value = float(number) * factor
+        if not 0 <= value < math.inf:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give bytes, or 500M, 20G") from None
+    return int(value)
 
 
 def whole(text: str) -> int:

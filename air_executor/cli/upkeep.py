@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from air_executor.cli import arguments, lookup, output
+from air_executor.errors import InvalidInputError
 
 _REPAIR_TEXT = """\
 Bring the spool in line with the jobs, and jobs in line with what became of
@@ -15,8 +16,9 @@ their processes. Safe at any time, also beside running runners; every runner
 does it when it starts."""
 
 _PRUNE_TEXT = """\
-Remove the directories of jobs that ended long ago, with their logs. Jobs that
-are not over stay."""
+Remove the directories of jobs that are over, with their logs: those that ended
+long ago, or the oldest of too many. Give at least one limit. Jobs that are not
+over stay, and for 30 days those whose result a scheduler has not collected."""
 
 
 def add(commands: arguments.Commands) -> None:
@@ -38,15 +40,20 @@ def add(commands: arguments.Commands) -> None:
         examples=(
             "air-executor prune --older-than 7d --dry-run",
             "air-executor prune --older-than 7d --failed-older-than 30d",
+            "air-executor prune --keep 10000 --max-size 20G",
         ),
     )
-    prune.add_argument("--older-than", type=arguments.seconds, required=True, metavar="TIME", help="since their end")
+    prune.add_argument("--older-than", type=arguments.seconds, metavar="TIME", help="since their end")
     prune.add_argument(
         "--failed-older-than",
         type=arguments.seconds,
         metavar="TIME",
         help="for failed and cancelled ones (default: as --older-than)",
     )
+    prune.add_argument(
+        "--keep", type=arguments.whole, metavar="N", help="all but so many; the oldest completed go first"
+    )
+    prune.add_argument("--max-size", type=arguments.size, metavar="SIZE", help="until they hold no more, such as 20G")
     prune.add_argument("--dry-run", action="store_true", help="only say which")
 
 
@@ -70,8 +77,15 @@ def run_repair(args: argparse.Namespace) -> int:
 
 def run_prune(args: argparse.Namespace) -> int:
     """Remove, and say what."""
-    client = lookup.open_client(args)
-    removed = client.prune(older_than=args.older_than, failed_older_than=args.failed_older_than, dry_run=args.dry_run)
+    limits = {
+        "older_than": args.older_than,
+        "failed_older_than": args.failed_older_than,
+        "keep": args.keep,
+        "max_bytes": args.max_size,
+    }
+    if all(limit is None for limit in limits.values()):
+        raise InvalidInputError("give at least one of --older-than, --failed-older-than, --keep and --max-size")
+    removed = lookup.open_client(args).prune(**limits, dry_run=args.dry_run)
     if args.json:
         output.say_json({"removed": removed, "dry_run": args.dry_run})
         return 0

@@ -20,8 +20,8 @@ from air_executor import _files, model, processes, repair, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
-from air_executor.settings import RunnerSettings
-from air_runner import __version__, ephemeral, recovery, scheduling, signals, supervise, upkeep
+from air_executor.settings import RetentionSettings, RunnerSettings
+from air_runner import __version__, ephemeral, pruner, recovery, scheduling, signals, supervise, upkeep
 from air_runner.jobs import Running, RunningJobs
 from air_runner.launchers import Event, Exited, Launched, Launcher, Refused
 from air_runner.launchers.exec import ExecLauncher
@@ -80,6 +80,7 @@ class Runner:
         runner_id: its name in `runners/`, and the holder of its claims.
         embedded: started by an executor.
         ready_fd: where to write one byte when the runner is ready.
+        retention: which jobs that are over it keeps; None: all.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Runner:
         *,
         embedded: bool = False,
         ready_fd: int | None = None,
+        retention: RetentionSettings | None = None,
     ) -> None:
         self.home, self.settings, self.id = home, settings, runner_id
         self.ready_fd = ready_fd
@@ -104,6 +106,7 @@ class Runner:
         self.client = AirExecutorClient(home.root)
         self.seen = recovery.Sightings()
         self.upkeep = upkeep.Upkeep(home, self.by, self._repaired)
+        self.pruner = pruner.Pruner(home, retention or RetentionSettings(interval=0.0))
         self.spool_seen: tuple[object, ...] = ()
         """Which directories the spool consisted of when it was last looked at."""
         self.draining = self.stopping = self.leaving = False
@@ -159,6 +162,7 @@ class Runner:
         self.watch.start()
         self._safely("recovery", self._recover)
         self.upkeep.start()
+        self.pruner.start()
         if self.ready_fd is not None:
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it
                 os.write(self.ready_fd, b"1")
@@ -172,6 +176,7 @@ class Runner:
             self._beat()
         self.watch.stop()
         self.upkeep.stop()
+        self.pruner.stop()
         if self.forks is not None:
             self.forks.close()
         if not spool.claimed(self.home, self.id):

@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         store.ensure_home(home)
         _log_to(home, detached=options.detached)
         flags = {name: getattr(options, name) for name in FLAGS}
-        chosen = settings.override(settings.load(home).runner, flags)
+        loaded = settings.load(home)
+        chosen = settings.override(loaded.runner, flags)
         runner_id = _choose_id(home, options.name)
     except AirExecutorError as error:
         sys.stderr.write(f"air-executor: {error}\n")
@@ -67,7 +68,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.detached and os.fork() > 0:  # so that whoever started this need not collect it one day
         os._exit(0)
     try:
-        return Runner(home, chosen, runner_id, embedded=options.embedded, ready_fd=options.ready_fd).run()
+        runner = Runner(
+            home,
+            chosen,
+            runner_id,
+            embedded=options.embedded,
+            ready_fd=options.ready_fd,
+            retention=loaded.retention,
+        )
+        return runner.run()
     except RunnerError as error:
         log.error("%s", error)
         return error.exit_code

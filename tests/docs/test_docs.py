@@ -79,3 +79,5 @@ def test_every_option_of_a_runner_is_documented() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     for item in fields(settings.RunnerSettings):
         assert f"AIR_EXECUTOR_RUNNER_{item.name.upper()}" in text, item.name
+    for item in fields(settings.RetentionSettings):
+        assert f"AIR_EXECUTOR_RETENTION_{item.name.upper()}" in text, item.name

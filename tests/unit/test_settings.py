@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import settings
+from air_executor import retention, settings
 from air_executor.errors import SettingsError
 from air_executor.paths import Home
 
@@ -32,7 +32,20 @@ def test_the_home_variable_is_no_option(home: Home) -> None:
     settings.load(home, {"AIR_EXECUTOR_HOME": "/x"})
 
 
+def test_retention(home: Home) -> None:
+    home.config.write_text("[retention]\ncompleted_days = 0.5\nfailed_days = 0\nmax_mb = 3\n")
+    loaded = settings.load(home, {"AIR_EXECUTOR_RETENTION_KEEP": "9", "AIR_EXECUTOR_RETENTION_INTERVAL": "0"})
+    assert loaded.retention.policy == retention.Policy(43_200.0, None, 9, 3 * 2**20)
+    assert loaded.retention.interval == 0.0 and loaded.runner == settings.RunnerSettings()
+    assert settings.RetentionSettings().policy == retention.Policy(7 * 86_400.0, 30 * 86_400.0)
+
+
 MALFORMED: list[tuple[str, str]] = [
+    ("[retention]\ncomplete_days = 1", "unknown option in .retention. complete_days; did you mean completed_days"),
+    ("[retention]\ncompleted_days = -1", "completed_days must be a number of days, not -1"),
+    ("[retention]\nkeep = -1", "keep must be 0 or more, not -1"),
+    ("[retention]\nmax_mb = 1.5", "max_mb must be a whole number"),
+    ("[retention]\ninterval = nan", "interval must be a number of seconds"),
     ("[runner]\nslotss = 1", "unknown option in .runner. slotss; did you mean slots"),
     ("[runner]\nxyz = 1", "unknown option in .runner. xyz; known are grace, handover"),
     ("[runer]\nslots = 1", "unknown table runer; did you mean runner"),

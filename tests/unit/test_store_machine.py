@@ -127,6 +127,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=consumes(jobs))
     def prune(self, name: str) -> None:
+        for announced in spool.finished(self.home):  # of those that were damaged: nobody knows who waits for them
+            spool.collect_finished(self.home, announced)
         removed = self.api.prune(older_than=-1)
         assert set(removed) == {name for name, state in self.states.items() if state.terminal}
         for gone in removed:
