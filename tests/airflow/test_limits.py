@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.airflow import databases, home, rest, stack, waiting
+from tests.airflow import databases, home, stack, waiting
 
 PARALLELISM = 4
 
@@ -64,29 +64,6 @@ def test_tasks_choose_between_two_executors(shared_airflow: stack.Stack) -> None
     assert [job.labels["task_id"] for job in shared_airflow.home.jobs_of(run)] == ["air"]
     assert Counter(shared_airflow.rest.states(run).values()) == {"success": 3}
     shared_airflow.assert_no_exception("scheduler")
-
-
-@pytest.mark.own_scheduler
-@databases.ON_POSTGRES
-def test_a_task_that_waits_too_long_in_its_queue_is_taken_back_and_tried_again(shared_airflow: stack.Stack) -> None:
-    shared_airflow.use_scheduler(SCHEDULER__TASK_QUEUED_TIMEOUT="10", SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL="1")
-    run = shared_airflow.rest.trigger("unserved")
-    waiting.until(lambda: _requeued(shared_airflow, run), "Airflow to take the task back", 60, 0.5)
-    waiting.until(lambda: _was_cancelled(shared_airflow, run), "its job to be cancelled", 20)
-    with shared_airflow.runner("nobody"):
-        assert shared_airflow.rest.finished(run) == "success"
-        shared_airflow.home.wait_finished(run)
-    assert {job.state["state"] for job in shared_airflow.home.jobs_of(run)} == {"completed"}
-    shared_airflow.assert_no_exception("scheduler")
-
-
-def _requeued(airflow: stack.Stack, run: rest.Run) -> bool:
-    return any(event["event"] == "stuck in queued reschedule" for event in airflow.rest.events(run, "waits"))
-
-
-def _was_cancelled(airflow: stack.Stack, run: rest.Run) -> bool:
-    job = airflow.home.job_of(run, "waits")
-    return '"cancelled"' in (job.path / "events.jsonl").read_text()
 
 
 def most_at_once(jobs: list[home.Job]) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, task
+import marks
+from airflow.sdk import DAG, get_current_context, task
 
 with DAG("heavy", schedule=None):
 
@@ -19,6 +20,16 @@ with DAG("unserved", schedule=None):
         print("never")
 
     waits()
+
+# Its runner has one slot, and the first to get it holds it until the test releases all.
+with DAG("patient", schedule=None, max_active_tasks=64):
+    for number in range(4):
+
+        @task(task_id=f"turn_{number}", queue="slow")
+        def turn() -> None:
+            marks.hold(get_current_context()["run_id"])
+
+        turn()
 
 with DAG("two_executors", schedule=None):
 
