@@ -28,7 +28,7 @@ from airflow.sdk.execution_time.coordinator import (
     get_coordinator_manager,
     reset_coordinator_manager,
 )
-from airflow.sdk.execution_time.supervisor import ActivitySubprocess
+from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySubprocess
 from airflow.sdk.log import mask_logs
 
 from air_executor import processes
@@ -39,6 +39,9 @@ NAME = "air_executor.python"
 
 REFUSED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE})
 """What Airflow answers when a task instance is not, or no longer, the one that this process runs."""
+
+NOT_WELL = frozenset({"failed", "up_for_retry", SERVER_TERMINATED})
+"""States of a task after which nothing of it shall go on."""
 
 _IDLE_WAIT = 0.05
 """Seconds between looks at a process of which nothing is left to wait for, where there is no descriptor of it."""
@@ -179,6 +182,18 @@ class TaskProcess(Watched, ActivitySubprocess):
 
     _refusal: ServerResponseError | None = attrs.field(default=None, init=False)
     _told: bool = attrs.field(default=False, init=False)
+    _swept: bool = attrs.field(default=False, init=False)
+
+    def _service_subprocess(self, *args: Any, **kwargs: Any) -> int | None:
+        """Airflow waits a minute for whoever has inherited the output of a task that has ended.
+
+        After a good end it may have something to say. After a failure it is what was left of a task that is to be gone.
+        """
+        if self._exit_code is not None and not self._swept and self.final_state in NOT_WELL:
+            self._swept = True
+            for process in processes.tree(os.getpid())[1:]:
+                processes.kill_tree(process.pid)
+        return super()._service_subprocess(*args, **kwargs)
 
     def kill(self, *args: Any, **kwargs: Any) -> None:
         """The supervisor kills inside the handler of Airflow's answer to a heartbeat: that answer is why."""

@@ -262,6 +262,9 @@ def _prepare_process() -> None:
     from airflow.sdk.log import configure_logging
     from airflow.settings import dispose_orm
 
+    from air_executor import processes
+
+    processes.become_subreaper()  # what a task leaves behind stays in reach, however it detached itself
     # A runner that the scheduler started has inherited that this is a server, which would let tasks use the database.
     os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
     dispose_orm(do_log=False)

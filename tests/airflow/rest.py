@@ -68,6 +68,9 @@ class Rest:
     def patch(self, path: str, body: object) -> Any:
         return self._checked(self._http.patch(f"/api/v2/{path}", json=body)).json()
 
+    def delete(self, path: str) -> None:
+        self._checked(self._http.delete(f"/api/v2/{path}"))
+
     def pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
         """All rows of a listing; the server caps a page at 100 rows."""
         offset = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from datetime import datetime, timedelta, timezone
@@ -53,6 +54,12 @@ with DAG("samples"):
         raise ValueError("the reason of the body")
 
     @task
+    def fails_and_leaves_a_child() -> None:
+        child = subprocess.Popen(["sleep", "90"], start_new_session=True)  # with the output of the task
+        Path(os.environ["MARKS"], "child").write_text(str(child.pid))
+        raise ValueError("the reason of the body")
+
+    @task
     def skips() -> None:
         raise AirflowSkipException("nothing to do")
 
@@ -77,6 +84,7 @@ with DAG("samples"):
 
     succeeds()
     raises()
+    fails_and_leaves_a_child()
     skips()
     reschedules()
     dies()

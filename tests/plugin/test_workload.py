@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import model, spool, store
+from air_executor import model, processes, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
@@ -169,6 +169,15 @@ def test_a_failure_says_why(executor: AirExecutor, home: Home, api_server: Api) 
     log = log_of(home, job)
     assert "ERROR   task: Task failed with exception\n  File " in log
     assert "samples.py" in log and log.endswith(f"{reason}\n")
+
+
+def test_nobody_waits_for_what_a_failed_task_leaves(
+    executor: AirExecutor, home: Home, api_server: Api, marks: Path
+) -> None:
+    job = run(executor, home, sample("fails_and_leaves_a_child"))
+    assert job.exit is not None and job.exit.reason == "ValueError: the reason of the body (failed)"
+    assert job.usage["wall_s"] < 45  # Airflow would wait a minute for the output to be closed
+    assert processes.start_time(int((marks / "child").read_text())) is None
 
 
 def test_a_killed_task_says_by_what(executor: AirExecutor, home: Home, api_server: Api) -> None:
