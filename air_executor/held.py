@@ -7,6 +7,7 @@ state, then the answer to those who wait, then the claim, and the lock last.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -211,8 +212,9 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         job.finished_at = job.updated_at = model.now()
         job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")
         _files.replace_object(home.job(name).state, store.state_content(job), durable=True)
-        if home.job(name).events.is_dir():  # nothing can be appended to it
-            _files.set_aside(home.job(name).events)
+        events = home.job(name).events
+        if os.path.lexists(events) and not events.is_file():  # nothing can be appended to it
+            _files.set_aside(events)
         journal.record_job(home.job(name).events, job, old, by=by, why=job.exit.reason)
         HeldJob(home, lock, job, []).settle()
         return job

@@ -184,7 +184,7 @@ def _to_texts(where: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise SettingsError(f"{where} must be a list of texts, not {value!r}")
+        raise SettingsError(f"{where} must be a list of texts, not {_show(value)}")
     return tuple(dict.fromkeys(value))
 
 
@@ -194,10 +194,10 @@ def _to_int(where: str, value: Any) -> int:
             raise ValueError
         number = int(value)
         if abs(number) >= 2**53:
-            raise SettingsError(f"{where} is a number that is too large")
+            raise ValueError
         return number
     except (TypeError, ValueError):
-        raise SettingsError(f"{where} must be a whole number, not {value!r}") from None
+        raise SettingsError(f"{where} must be a whole number, not {_show(value)}") from None
 
 
 def _to_float(where: str, value: Any) -> float:
@@ -207,7 +207,7 @@ def _to_float(where: str, value: Any) -> float:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         unit = "days" if where.lower().endswith("_days") else "seconds"
-        raise SettingsError(f"{where} must be a number of {unit}, not {value!r}") from None
+        raise SettingsError(f"{where} must be a number of {unit}, not {_show(value)}") from None
     return number
 
 
@@ -216,13 +216,19 @@ def _to_bool(where: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if not isinstance(value, str) or value.lower() not in known:
-        raise SettingsError(f"{where} must be true or false, not {value!r}")
+        raise SettingsError(f"{where} must be true or false, not {_show(value)}")
     return known[value.lower()]
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 2**53:  # Python may refuse to spell it
+        return "a number so large"
+    return f"{value!r:.80}"
 
 
 def _to_text(where: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise SettingsError(f"{where} must be a text, not {value!r}")
+        raise SettingsError(f"{where} must be a text, not {_show(value)}")
     return value
 
 

@@ -177,5 +177,12 @@ def _names(directory: Path, *, directories: bool = False) -> Iterator[str]:
         return
     with entries:
         for entry in entries:
-            if not entry.name.startswith(".") and entry.is_dir() is directories:
+            if not entry.name.startswith(".") and _is_directory(entry) is directories:
                 yield entry.name
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
