@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import time
@@ -22,7 +21,7 @@ from air_executor.errors import (
 from air_executor.model import ExitKind, Job, JobState, Task
 from air_executor.paths import Home, find_home
 
-_TASK_KEYS = frozenset({"id", "command", "args", "dependencies", "env", "cwd", "timeout"})
+_TASK_KEYS = frozenset({"id", "command", "args", "dependencies", "env", "cwd", "timeout", "memory_mb", "output_mb"})
 _RELEASE_TIME = 2.0
 """Seconds to wait for the lock of a job that is over: its ephemeral runner is about to exit, on a busy host slowly."""
 _POLL_FIRST, _POLL_LAST = 0.01, 0.5
@@ -52,9 +51,10 @@ class AirExecutorClient:
         Args:
             job_name: unique in the home; made up if it is None.
             tasks: `Task` objects, or dictionaries with `command` and optionally `args`, `dependencies` (ids), `id`,
-                `env`, `cwd`, `timeout` (seconds).
+                `env`, `cwd`, `timeout` (seconds), `memory_mb`, `output_mb`.
             trigger: who submits.
-            options: other fields of `Job`: queue, priority, labels, timeout, memory_mb, nice, max_parallel ...
+            options: other fields of `Job`: queue, priority, labels, timeout, memory_mb, output_mb, nice,
+                max_parallel ...
 
         Returns:
             The job's id.
@@ -149,9 +149,7 @@ class AirExecutorClient:
         job = self.get_job(name)
         if job.state.terminal:
             return job
-        request = {"at": model.now(), "by": by, "exit": model.to_dict(outcome)}
-        with contextlib.suppress(FileExistsError):
-            _files.write_new(self.home.job(name).cancel, _files.dumps(request))
+        repair.note_stop(self.home, name, by=by, outcome=outcome)
         if job.state is JobState.WAITING:
             self._cancel_waiting(job, by)
         job = self.get_job(name)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from air_executor import _files, journal, model, spool, store, temporaries
+from air_executor import _files, cuts, journal, model, spool, store, temporaries, usage
 from air_executor.errors import CorruptFileError, JobBusyError
 from air_executor.model import JobState, TaskStatus
 from air_executor.paths import Home
@@ -65,11 +65,16 @@ class HeldJob:
         self.job.started_at = model.now()
         self._transition(JobState.WORKING, by=by, why="started")
 
-    def finish(self, state: JobState, outcome: model.Exit, *, by: str, usage: dict[str, Any] | None = None) -> None:
-        """To a terminal state. Tasks that are not over become skipped or cancelled."""
+    def finish(self, state: JobState, outcome: model.Exit, *, by: str, used: dict[str, Any] | None = None) -> None:
+        """To a terminal state. Tasks that are not over become skipped or cancelled.
+
+        Args:
+            used: what the ephemeral runner measured; None if it did not come to that.
+        """
         model.check_job_transition(self.job.state, state)  # before its tasks are touched
+        cuts.carry_out(self.paths)
         self._close_tasks(state, outcome)
-        self.job.exit, self.job.usage = outcome, usage
+        self.job.exit, self.job.usage = outcome, usage.complete(self.job, self.paths, used)
         self.job.finished_at = model.now()
         self._transition(state, by=by, why=outcome.reason)
         self.settle()
@@ -103,7 +108,8 @@ class HeldJob:
         job.queued_at = model.now()
         job.runner = job.exit = job.usage = job.started_at = job.finished_at = None
         self._reset_tasks(self.tasks)
-        _files.discard(self.paths.cancel)
+        for path in (self.paths.cancel, self.paths.cuts, self.paths.peak):
+            _files.discard(path)
         spool.collect_finished(self.home, job.name)
         self.write_tasks()
         self._transition(JobState.WAITING, by=by, why=why)

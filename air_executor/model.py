@@ -72,6 +72,7 @@ class ExitKind(str, enum.Enum):
     SIGNAL = "signal"
     TIMEOUT = "timeout"
     MEMORY = "memory"
+    OUTPUT = "output"
     CANCELLED = "cancelled"
     START_FAILED = "start_failed"
     RUNNER_LOST = "runner_lost"
@@ -171,6 +172,8 @@ class Job:
     """Seconds from start to end of the whole job."""
     memory_mb: int | None = None
     """Limit of the resident memory of the whole process tree, MiB."""
+    output_mb: int | None = None
+    """Limit of what all its tasks write in this attempt, together, MiB."""
     nice: int = 0
     runner: Process | None = None
     """The ephemeral runner of the current or last attempt."""
@@ -199,6 +202,10 @@ class Task:
     cwd: str | None = None
     """None means the working directory of the runner."""
     timeout: float | None = None
+    memory_mb: int | None = None
+    """Limit of the resident memory of its process and all descendants, MiB."""
+    output_mb: int | None = None
+    """Limit of what it writes in one attempt, MiB."""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

@@ -4,7 +4,8 @@
 
     <home>/
       config.toml
-      jobs/<job name>/            state.json tasks.json workload.json runner.lock events.jsonl cancel logs/<task id>.log
+      jobs/<job name>/            state.json tasks.json workload.json runner.lock events.jsonl cancel cuts.jsonl peak
+                                  logs/<task id>.log
       spool/waiting/<queue>/<order>-<job name>
       spool/claimed/<holder id>/<job name>
       spool/finished/<job name>
@@ -61,6 +62,16 @@ class JobPaths:
     @property
     def cancel(self) -> Path:
         return self.root / "cancel"
+
+    @property
+    def cuts(self) -> Path:
+        """Which logs are to be cut off when the job ends; gone once that is done."""
+        return self.root / "cuts.jsonl"
+
+    @property
+    def peak(self) -> Path:
+        """The most memory that a job with a limit was seen with, MiB."""
+        return self.root / "peak"
 
     @property
     def logs(self) -> Path:

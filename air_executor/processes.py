@@ -12,6 +12,8 @@ import re
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +71,15 @@ def identify(pid: int, runner: str | None = None) -> model.Process:
     return model.Process(host(), boot_id(), pid, start_time(pid) or 0, runner)
 
 
+def age(process: model.Process) -> float | None:
+    """Seconds since a process of this host started, by a clock that nobody sets; None if that cannot be known."""
+    if not is_local(process) or process.start_time == 0:
+        return None
+    if sys.platform == "linux":
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time / os.sysconf("SC_CLK_TCK"))
+    return max(0.0, time.time() - process.start_time / 1000)
+
+
 def is_local(process: model.Process) -> bool:
     """Whether the process belongs to this host as it runs now."""
     return process.host == host() and process.boot_id == boot_id()
@@ -121,17 +132,35 @@ def send(processes: list[psutil.Process], number: signal.Signals) -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """KILL a process and all its descendants.
+    """KILL a process and all its descendants."""
+    _kill(lambda: tree(pid))
 
-    The whole tree is stopped first, so that none can fork faster than it is found.
-    """
+
+def kill_descendants(pid: int) -> None:
+    """KILL all descendants of a process, and not the process itself."""
+    _kill(lambda: tree(pid)[1:])
+
+
+def _kill(find: Callable[[], list[psutil.Process]]) -> None:
+    """All are stopped first, so that none can fork faster than it is found."""
     seen: set[int] = set()
-    found = tree(pid)
+    found = find()
     while new := [process for process in found if process.pid not in seen]:
         send(new, signal.SIGSTOP)
         seen.update(process.pid for process in new)
-        found = tree(pid)
+        found = find()
     send(list(reversed(found)), signal.SIGKILL)
+
+
+def children() -> list[int]:
+    """The children of this process, also those adopted from descendants that died; zombies are among them."""
+    try:
+        threads = list(Path("/proc/self/task").iterdir())
+        return [int(pid) for thread in threads for pid in (thread / "children").read_bytes().split()]
+    except OSError:  # a thread ended meanwhile, or a system without such a file
+        import psutil
+
+        return [process.pid for process in psutil.Process().children()]
 
 
 def kill_remnants(session: int, *marks: str) -> None:
@@ -148,20 +177,32 @@ def kill_remnants(session: int, *marks: str) -> None:
     import psutil
 
     reused = start_time(session) is not None
+    found = []
     for process in psutil.process_iter():
-        member = not reused and _session_of(process.pid) == session
-        if process.pid != os.getpid() and (member or _carries(process.pid, marks)):
+        member = not reused and session_of(process.pid) == session
+        if process.pid != os.getpid() and (member or carries(process.pid, *marks)):
+            found.append(process.pid)
             kill_tree(process.pid)
+    wait_gone(found)
 
 
-def _session_of(pid: int) -> int | None:
+def wait_gone(pids: Iterable[int], seconds: float = 1.0) -> None:
+    """Wait, not for long, until killed processes write no more: a big one takes a while to die."""
+    deadline = time.monotonic() + seconds
+    while any(start_time(pid) is not None for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def session_of(pid: int) -> int | None:
+    """The session of a process; None if there is no such process."""
     try:
         return os.getsid(pid)
     except OSError:
         return None
 
 
-def _carries(pid: int, marks: tuple[str, ...]) -> bool:
+def carries(pid: int, *marks: str) -> bool:
+    """Whether a process has all these lines `NAME=value` in the environment that it was started with."""
     try:
         return {os.fsencode(mark) for mark in marks} <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     except OSError:

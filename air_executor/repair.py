@@ -127,6 +127,17 @@ class StopRequest:
         return JobState.CANCELLED if self.exit.kind is ExitKind.CANCELLED else JobState.FAILED
 
 
+def note_stop(home: Home, name: str, *, by: str, outcome: model.Exit) -> None:
+    """Leave a stop request in a job; if there is one already, that one counts.
+
+    Raises:
+        OSError: the home refused.
+    """
+    request = {"at": model.now(), "by": by, "exit": model.to_dict(outcome)}
+    with contextlib.suppress(FileExistsError):
+        _files.write_new(home.job(name).cancel, _files.dumps(request))
+
+
 def read_cancel(job: held.HeldJob) -> StopRequest | None:
     """The stop request of a job that this process holds."""
     return read_stop_request(job.home, job.job.name)

@@ -42,6 +42,8 @@ class RunnerSettings:
     """Modules for which a template is kept warm from the start."""
     grace: float = 10.0
     """Seconds between TERM and KILL."""
+    output_mb: int = 256
+    """How much a task may write in one attempt, MiB, where neither it nor its job says; 0: any amount."""
     heartbeat: float = 3.0
     """Seconds between two heartbeats; a runner of another host counts as dead after five of them."""
     linger: float = 0.0
@@ -163,7 +165,7 @@ def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
         _check_queues(where, converted)
     if name == "launcher" and converted not in LAUNCHERS:
         raise SettingsError(f"{where} must be one of {', '.join(LAUNCHERS)}, not {converted!r}")
-    if name in ("keep", "max_mb") and converted < 0:
+    if name in ("keep", "max_mb", "output_mb") and converted < 0:
         raise SettingsError(f"{where} must be 0 or more, not {converted}")
     if name in ("slots", "heartbeat", "grace") and converted <= 0:
         raise SettingsError(f"{where} must be more than 0, not {converted}")

@@ -17,6 +17,8 @@ from air_executor.errors import InvalidJobError, InvalidNameError
 MAX_NAME_BYTES = 200
 MAX_ID_BYTES = 120
 MAX_QUEUE_BYTES = 100
+LIMITS = {"timeout": False, "memory_mb": True, "output_mb": True}
+"""The limits that a job and a task may have, and whether each is a whole number."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
 _ENV_NAME = re.compile(r"[^=\0]+\Z")
@@ -90,8 +92,9 @@ def _check_task(task: model.Task) -> None:
         if not _is_passable(word):  # it may be a secret: never in the message
             raise InvalidJobError(f"task {task.id!r}: command, args and cwd must be text that a program can be given")
     check_env(f"task {task.id!r}", task.env)
-    if task.timeout is not None:
-        check_number(f"timeout of task {task.id!r}", task.timeout, positive=True)
+    for what, whole in LIMITS.items():
+        if (limit := getattr(task, what)) is not None:
+            check_number(f"{what} of task {task.id!r}", limit, positive=True, whole=whole)
 
 
 def check_env(where: str, env: Mapping[Any, Any]) -> None:
@@ -133,12 +136,8 @@ def check_job(job: model.Job) -> None:
     check_number("nice", job.nice, whole=True)
     if not -20 <= job.nice <= 19:
         raise InvalidJobError(f"nice must be from -20 to 19, not {job.nice}")
-    for what, limit, whole in (
-        ("timeout", job.timeout, False),
-        ("memory_mb", job.memory_mb, True),
-        ("max_parallel", job.max_parallel, True),
-    ):
-        if limit is not None:
+    for what, whole in {**LIMITS, "max_parallel": True}.items():
+        if (limit := getattr(job, what)) is not None:
             check_number(what, limit, positive=True, whole=whole)
     for what in ("trigger", "template", "external_id"):
         if not isinstance(getattr(job, what), (str, type(None))):

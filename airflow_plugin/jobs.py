@@ -44,12 +44,14 @@ class TaskOptions:
     """Seconds that the job may run."""
     memory_mb: int | None = None
     """MiB that the job's processes may use together."""
+    output_mb: int | None = None
+    """MiB that the job may write to its log."""
     queue: str | None = None
     """Instead of the queue that the task has in Airflow."""
     nice: int = 0
 
 
-OPTIONS = ("env", "timeout", "memory_mb", "queue", "nice")
+OPTIONS = ("env", "timeout", "memory_mb", "output_mb", "queue", "nice")
 
 
 def parse_executor_config(config: object) -> TaskOptions:
@@ -78,10 +80,9 @@ def _check(options: TaskOptions) -> None:
     if not isinstance(options.env, Mapping):
         raise InvalidJobError(f"executor_config 'env' must be a dictionary, not {type(options.env).__name__}")
     validation.check_env("executor_config 'env'", options.env)
-    for name, whole, positive in (("timeout", False, True), ("memory_mb", True, True), ("nice", True, False)):
-        value = getattr(options, name)
-        if value is not None:
-            validation.check_number(f"executor_config {name!r}", value, positive=positive, whole=whole)
+    for name, whole in {**validation.LIMITS, "nice": True}.items():
+        if (value := getattr(options, name)) is not None:
+            validation.check_number(f"executor_config {name!r}", value, positive=name != "nice", whole=whole)
     if options.queue is not None:
         validation.check_name("executor_config 'queue'", options.queue, validation.MAX_QUEUE_BYTES)
 
@@ -132,6 +133,7 @@ def _task_job(ti: Any, options: Options, task_options: TaskOptions) -> model.Job
         external_id=ti.external_executor_id,
         timeout=task_options.timeout,
         memory_mb=task_options.memory_mb,
+        output_mb=task_options.output_mb,
         nice=task_options.nice,
     )
 

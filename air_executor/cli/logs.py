@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from air_executor import cuts
 from air_executor.cli import arguments, lookup, output
 from air_executor.errors import CorruptFileError, NotFoundError, WaitTimeoutError
 
@@ -112,13 +113,20 @@ class _Tail:
         if not stat.S_ISREG(found.st_mode):  # one would wait for the other end of a fifo
             return
         size = found.st_size
-        if size < self.offset:  # a new attempt began the file anew
-            self.offset, self.rest = 0, b""
         with self.path.open("rb") as file:
+            if size < self.offset:
+                self.offset, self.rest = _begin_again(file), b""
             file.seek(self.offset)
             while self.offset < size and (data := file.read(min(_CHUNK, size - self.offset))):
                 self.offset += len(data)
                 yield data
+
+
+def _begin_again(file: IO[bytes]) -> int:
+    """Where to go on in a log that is shorter than it was: cut off at a limit, which its last line says, or anew."""
+    last = last_lines(file, 1)
+    file.seek(last)
+    return last if file.read(len(cuts.NOTICE)) == cuts.NOTICE.encode() else 0
 
 
 def last_lines(file: IO[bytes], lines: int) -> int:

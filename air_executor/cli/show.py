@@ -99,6 +99,7 @@ def _limits(job: model.Job) -> str:
     known = (
         ("timeout", job.timeout and output.duration(job.timeout)),
         ("memory", job.memory_mb and f"{job.memory_mb} MiB"),
+        ("output", job.output_mb and f"{job.output_mb} MiB"),
         ("nice", job.nice),
         ("max parallel", job.max_parallel),
     )

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from air_executor import model, store
     from air_executor.client import AirExecutorClient
 
-_OPTIONS = ("queue", "priority", "labels", "timeout", "memory_mb", "nice", "max_parallel")
+_OPTIONS = ("queue", "priority", "labels", "timeout", "memory_mb", "output_mb", "nice", "max_parallel")
 """What a file may say beside its tasks; a flag goes before it."""
 
 _TEXT = """\
 Submit a job: one command line, or the tasks of a file. Prints the job's name.
 
 A file holds {"tasks": [{"command": "...", "args": [...], "id": "...",
-"dependencies": [ids], "env": {...}, "cwd": "...", "timeout": seconds}, ...]}
-and optionally "job_name", "queue", "priority", "labels", "timeout",
-"memory_mb", "nice" and "max_parallel".
+"dependencies": [ids], "env": {...}, "cwd": "...", "timeout": seconds,
+"memory_mb": MiB, "output_mb": MiB}, ...]} and optionally "job_name", "queue",
+"priority", "labels", "nice", "max_parallel", and for all tasks together
+"timeout", "memory_mb" and "output_mb".
 
 With --wait or --follow the exit code is the job's: 0 completed, 1 failed,
 9 cancelled, 124 not over after --wait-timeout. Ctrl-C ends the waiting,
@@ -70,6 +71,7 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument("--cwd", metavar="DIR", help="the tasks' working directory (default: the current one)")
     parser.add_argument("--timeout", type=arguments.seconds, metavar="TIME", help="end the job after this time")
     parser.add_argument("--memory-mb", type=int, metavar="M", help="end the job when it uses more memory (MiB)")
+    parser.add_argument("--output-mb", type=int, metavar="M", help="end the job when it writes more output (MiB)")
     parser.add_argument("--nice", type=int, metavar="N", help="from -20 to 19; higher yields to others")
     parser.add_argument("--max-parallel", type=int, metavar="N", help="tasks at once (default: the host's cores)")
     parser.add_argument("--wait", action="store_true", help="return when the job is over")

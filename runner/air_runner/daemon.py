@@ -21,7 +21,19 @@ from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import RetentionSettings, RunnerSettings
-from air_runner import __version__, ephemeral, pruner, recovery, scheduling, signals, supervise, upkeep
+from air_runner import (
+    __version__,
+    enforcement,
+    ephemeral,
+    limits,
+    pruner,
+    recovery,
+    scheduling,
+    signals,
+    supervise,
+    taskloop,
+    upkeep,
+)
 from air_runner.jobs import Running, RunningJobs
 from air_runner.launchers import Event, Exited, Launched, Launcher, Refused
 from air_runner.launchers.exec import ExecLauncher
@@ -37,7 +49,8 @@ LOOK_INTERVAL_BLIND = 1.0
 LOOK_INTERVAL_FULL = 30.0
 """The same while more jobs wait than there are slots: a look costs as much as jobs wait."""
 RECOVER_INTERVAL = 3.0
-LIMIT_INTERVAL = 1.0
+GONE_INTERVAL = 1.0
+"""Seconds between looks at whether processes are still there of whose end nobody told."""
 RETRY_INTERVAL = 0.2
 """Seconds between attempts at a job whose lock is not free yet although its ephemeral runner is gone."""
 
@@ -54,6 +67,10 @@ class Clock:
             return False
         self.due[what] = moment + seconds
         return True
+
+    def at_latest(self, what: str, moment: float) -> None:
+        """Make it due then, unless it is due before."""
+        self.due[what] = min(self.due.get(what, 0.0), moment)
 
     def soon(self, what: str) -> None:
         """Make it due now."""
@@ -95,6 +112,8 @@ class Runner:
     ) -> None:
         self.home, self.settings, self.id = home, settings, runner_id
         self.ready_fd = ready_fd
+        self.limits = enforcement.Enforcement(home, settings.output_mb, self._stop)
+        self.rules = taskloop.Rules(settings.grace, settings.output_mb)
         self.by = f"runner {runner_id}"
         self.backlog = scheduling.Backlog()
         self.running = RunningJobs()
@@ -110,6 +129,7 @@ class Runner:
         self.spool_seen: tuple[object, ...] = ()
         """Which directories the spool consisted of when it was last looked at."""
         self.draining = self.stopping = self.leaving = False
+        self.is_subreaper = False
         self.busy_at = time.monotonic()
         moment = model.now()
         self.info = runners.RunnerInfo(
@@ -148,13 +168,13 @@ class Runner:
         self.selector = selectors.DefaultSelector()
         self.pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
         self.selector.register(self.pipe, selectors.EVENT_READ, self._on_signals)
-        processes.become_subreaper()
+        self.is_subreaper = processes.become_subreaper()
         runners.enlist(self.home, self.info)  # before all else: one of this name that died shall not be cleaned up
         self._beat()
         self._make_spool()
-        self.launchers: list[Launcher] = [ExecLauncher(self.home, self.id, self.settings.grace)]
+        self.launchers: list[Launcher] = [ExecLauncher(self.home, self.id, self.rules)]
         if self.settings.launcher == "fork":
-            self.forks = ForkLauncher(self.home, self.id, self.settings.grace, self.selector, self._on_events)
+            self.forks = ForkLauncher(self.home, self.id, self.rules, self.selector, self._on_events)
             self.launchers.insert(0, self.forks)
             for module in self.settings.preload:
                 self.forks.warm(module)
@@ -208,7 +228,7 @@ class Runner:
         if seen & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
             self._safely("a signal", self._on_request_to_end)
         for pid, status in signals.reap().items():
-            if self.forks is not None and self.forks.owns(pid):
+            if self.forks is not None and pid in self.forks.pids:
                 self.forks.died(pid)
             else:
                 self._safely(f"the end of process {pid}", self._exited, pid, status)
@@ -262,6 +282,7 @@ class Runner:
         match event:
             case Launched(job, pid):
                 self.running.launched(job, pid)
+                self.clock.at_latest("limits", time.monotonic() + limits.FIRST_LOOK)
             case Exited(pid, status):
                 self._exited(pid, status)
             case Refused(job):
@@ -279,9 +300,11 @@ class Runner:
             self._safely("recovery", self._recover)
         if self.unresolved and self.clock.every("retry", RETRY_INTERVAL, moment):
             self._retry_unresolved()
-        if self.clock.every("limits", LIMIT_INTERVAL, moment):
+        if self.clock.every("gone", GONE_INTERVAL, moment):
             for running in self.running:
-                self._safely(f"the limits of {running.job.name}", self._enforce, running, moment)
+                self._safely(f"the process of {running.job.name}", self._check_gone, running)
+        if self.clock.every("limits", limits.LAST_LOOK, moment):
+            self._safely("the limits", self._keep_limits, moment)
         if self.clock.every("look", self._look_interval(), moment):
             self._safely("the queues", self._look)
         self._safely("starting jobs", self._fill_slots)
@@ -294,7 +317,7 @@ class Runner:
             "recover",
             "look",
             *(["start"] if len(self.backlog) and self._has_room() else []),
-            *(["limits"] if self.running else []),
+            *(["limits", "gone"] if self.running else []),
             *(["retry"] if self.unresolved else []),
         ]
         return max(0.0, min(self.clock.due.get(name, 0.0) for name in names) - time.monotonic())
@@ -372,7 +395,7 @@ class Runner:
         except (CorruptFileError, NotFoundError, ValueError):
             repair.resolve(self.home, name, "cannot be read", by=self.by, holder=self.id)
             return
-        self.running.add(Running(job))
+        self.running.add(self.limits.watch(job))
         launcher = next(launcher for launcher in self.launchers if launcher.accepts(job))
         self._launch_with(launcher, job)
 
@@ -406,15 +429,20 @@ class Runner:
             self.client.stop(running.job.name, by=self.by, outcome=outcome)
         except (OSError, AirExecutorError) as error:
             log.error("cannot note why %s is stopped: %s", running.job.name, error)
-        running.stop(self.settings.grace)
+        if outcome.kind in limits.AT_ONCE:
+            running.end(time.monotonic())
+        else:
+            running.stop(self.settings.grace)
 
-    def _enforce(self, running: Running, moment: float) -> None:
+    def _check_gone(self, running: Running) -> None:
         if running.pid is not None and running.pidfd is None and running.is_gone():
             self._exited(running.pid, None)
-            return
-        running.kill_if_due(moment)
-        if outcome := running.over_limit(moment):
-            self._stop(running, outcome)
+
+    def _keep_limits(self, moment: float) -> None:
+        look = self.limits.look(self.running)
+        for running in self.running:
+            self._safely(f"the limits of {running.job.name}", self.limits.enforce, running, moment, look)
+            self.clock.at_latest("limits", running.next_moment(moment))
 
     # --- Ends ---
 
@@ -508,9 +536,7 @@ class Runner:
 
     def _adopt(self, found: recovery.Adopted) -> None:
         """Watch a process that is not ours: by a pidfd, or by looking at it now and then."""
-        running = Running(found.job)
-        elapsed = time.time() - model.parse_time(found.job.started_at or model.now()).timestamp()
-        running.launched(found.process.pid, time.monotonic() - max(0.0, elapsed))
+        running = self.limits.watch_adopted(found.job, found.process)
         running.pidfd = processes.open_pidfd(found.process.pid)
         self.running.add(running)
         if running.pidfd is not None:

@@ -1,8 +1,14 @@
-"""The jobs that a runner has: watching their processes, stopping them, enforcing the limits of whole jobs."""
+"""The jobs that a runner has: how their processes are watched and stopped.
+
+Stopping has three steps: TERM to the ephemeral runner, which passes it on; after the grace, KILL to everything below
+it; a moment later, in which it can write the end and say more than a signal does, KILL to itself. Memory and output
+leave no grace: for them it begins with the second step.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -10,7 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from air_executor import model, processes
-from air_executor.model import ExitKind
+from air_runner import limits, trees
+
+LAST_WORDS = 2.0
+"""Seconds for an ephemeral runner to write the end after all below it was killed; Airflow's tells the API server."""
 
 
 @dataclass
@@ -25,13 +34,23 @@ class Running:
     deadline: float | None = None
     kill_at: float | None = None
     stopping: bool = False
+    killed: bool = False
+    """Whether all below the ephemeral runner was killed."""
     looks_gone: bool = False
+    output: limits.OutputLimit | None = None
+    """For a task that runs in the ephemeral runner itself, which cannot watch what it writes."""
+    log_start: int = 0
+    """Where in its log this attempt begins."""
+    last_output: float = math.inf
+    """How much it may have written when it was killed for it, and is about to end."""
+    peak_mb: int = 0
+    """The most memory that was seen; looked at only if it is limited."""
 
-    def launched(self, pid: int, started: float | None = None) -> None:
-        """Its process lives; the time limit counts from its start (monotonic seconds, now if None)."""
+    def launched(self, pid: int, age: float = 0.0) -> None:
+        """Its process lives, for `age` seconds by now, which count for the time limit."""
         self.pid = pid
         if self.job.timeout is not None:
-            self.deadline = (started if started is not None else time.monotonic()) + self.job.timeout
+            self.deadline = time.monotonic() - age + self.job.timeout
         if self.stopping:
             self._signal(signal.SIGTERM)
 
@@ -42,9 +61,20 @@ class Running:
             self.kill_at = time.monotonic() + grace
             self._signal(signal.SIGTERM)
 
+    def end(self, moment: float) -> None:
+        """KILL now, without TERM."""
+        self.stopping = True
+        self.kill_at = moment
+        self.kill_if_due(moment)
+
     def kill_if_due(self, moment: float) -> None:
         """KILL when the grace is over; again later should anything be left."""
-        if self.kill_at is not None and moment >= self.kill_at and self.pid is not None:
+        if self.kill_at is None or moment < self.kill_at or self.pid is None:
+            return
+        if not self.killed:
+            processes.kill_descendants(self.pid)
+            self.kill_at, self.killed = moment + LAST_WORDS, True
+        else:
             processes.kill_tree(self.pid)
             self.kill_at = moment + 1.0
 
@@ -60,16 +90,38 @@ class Running:
         known = self.job.runner
         return processes.start_time(pid) is not None if known is None else processes.is_alive(known) is not False
 
+    @property
+    def watches_memory(self) -> bool:
+        """Whether a look at memory is needed: for the limit, or because it is still exceeded."""
+        return self.job.memory_mb is not None and self.pid is not None
+
+    def measure(self, look: trees.Look) -> bool:
+        """Note the memory of the whole tree; whether it is a new peak."""
+        used = 0 if self.pid is None else look.memory_mb(self.pid)
+        grown = used > self.peak_mb
+        self.peak_mb = max(used, self.peak_mb)
+        if self.killed and used > (self.job.memory_mb or used):
+            self.kill_at = 0.0  # it is the ephemeral runner itself that is too big: no last words
+        return grown
+
     def over_limit(self, moment: float) -> model.Exit | None:
         """Which limit of the job is exceeded, if one is."""
         if self.stopping or self.pid is None:
             return None
         if self.deadline is not None and moment >= self.deadline:
-            return model.Exit(ExitKind.TIMEOUT, f"ran longer than its timeout of {self.job.timeout:g} s")
-        limit = self.job.memory_mb
-        if limit is not None and (used := memory_mb(self.pid)) > limit:
-            return model.Exit(ExitKind.MEMORY, f"used {used} MiB of memory, more than its memory_mb of {limit}")
-        return None
+            return limits.too_long(self.job.timeout)
+        if self.job.memory_mb is not None and self.peak_mb > self.job.memory_mb:
+            return limits.too_big(self.job.memory_mb, self.peak_mb)
+        return None if self.output is None else self.output.exceeded(moment)
+
+    def next_moment(self, moment: float) -> float:
+        """When to look at its limits again."""
+        moments = [moment + limits.LAST_LOOK, self.kill_at, None if self.stopping else self.deadline]
+        if self.watches_memory:
+            moments.append(moment + limits.MEMORY_INTERVAL)
+        if self.output is not None:
+            moments.append(moment + limits.FIRST_LOOK if self.stopping else self.output.look_at)
+        return min(due for due in moments if due is not None)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.pid is not None:
@@ -120,14 +172,3 @@ class RunningJobs:
     def remove(self, name: str) -> None:
         """Forget a job that was not launched."""
         self._by_name.pop(name, None)
-
-
-def memory_mb(pid: int) -> int:
-    """Resident memory of a process and its descendants, MiB; pages that they share count for each."""
-    import psutil
-
-    total = 0
-    for process in processes.tree(pid):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            total += process.memory_info().rss
-    return total // 2**20

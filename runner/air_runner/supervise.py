@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from air_executor import _files, model, processes
+from air_executor import _files, cuts, model, processes
 from air_executor.paths import Home
+from air_runner import limits
 
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
@@ -87,18 +88,26 @@ def take_reason(path: Path) -> str | None:
 class TaskProcess:
     """A running task, in a session of its own.
 
+    Args:
+        output_mb: the limit of its log, MiB.
+
     Raises:
         StartError: the command cannot be started.
     """
 
-    def __init__(self, home: Home, task: model.Task) -> None:
+    def __init__(self, home: Home, task: model.Task, output_mb: int | None) -> None:
         self.task = task
         self.stop_why: str | None = None
         """Why it is being stopped: not by itself."""
-        self.timed_out = False
+        self.exceeded: model.Exit | None = None
+        """The limit of its own that it exceeded."""
         self.kill_at: float | None = None
+        self._log = home.job(task.job_name).log(task.id)
         environment = {**os.environ, **task_environment(home, task)}
-        with os.fdopen(_files.open_to_append(home.job(task.job_name).log(task.id)), "ab") as log:
+        with os.fdopen(_files.open_to_append(self._log), "ab") as log:
+            self.log_start = log.tell()
+            """Where in its log this attempt begins."""
+            self.output = None if output_mb is None else limits.OutputLimit(output_mb, self.written)
             try:
                 self._popen = subprocess.Popen(  # noqa: S603
                     task.argv,
@@ -117,6 +126,10 @@ class TaskProcess:
     def pid(self) -> int:
         return self._popen.pid
 
+    def written(self) -> int:
+        """Bytes of output so far, in this attempt."""
+        return cuts.log_size(self._log) - self.log_start
+
     def stop(self, why: str, grace: float) -> None:
         """TERM to its process group now, KILL to the whole tree after `grace` seconds."""
         if self.stop_why is None:
@@ -125,19 +138,31 @@ class TaskProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter: all of it is another user's
                 os.killpg(self.pid, signal.SIGTERM)
 
+    def end(self, exceeded: model.Exit) -> None:
+        """KILL the whole tree now: it exceeded a limit that leaves no time."""
+        self.exceeded = exceeded
+        self.stop_why = exceeded.reason
+        processes.kill_tree(self.pid)
+
     def enforce(self, now: float, grace: float) -> None:
         """Do what is due: stop at the deadline, kill after the grace."""
         if self.deadline is not None and now >= self.deadline and self.stop_why is None:
-            self.timed_out = True
-            self.stop(f"ran longer than its timeout of {self.task.timeout:g} s", grace)
+            self.exceeded = limits.too_long(self.task.timeout)
+            self.stop(self.exceeded.reason, grace)
         if self.kill_at is not None and now >= self.kill_at:
             processes.kill_tree(self.pid)
             self.kill_at = None
 
     def next_moment(self) -> float | None:
         """When `enforce` has something to do."""
-        moments = [moment for moment in (self.kill_at, self.deadline if self.stop_why is None else None) if moment]
-        return min(moments, default=None)
+        moments = [self.kill_at]
+        if self.stop_why is None:
+            moments += [self.deadline, None if self.output is None else self.output.look_at]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def owns(self, pid: int) -> bool:
+        """Whether a process whose parent died came from this task: told by its session or its environment."""
+        return processes.session_of(pid) == self.pid or processes.carries(pid, f"AIR_EXECUTOR_TASK={self.task.id}")
 
     def ended(self, status: int) -> Ended:
         """Note the wait status that the reaper got."""

@@ -29,7 +29,7 @@ from typing import Any
 
 from air_executor import processes
 from air_executor.paths import Home
-from air_runner import ephemeral, signals
+from air_runner import ephemeral, signals, taskloop
 
 EXIT_UNSAFE = 3
 """The module did something that makes forking unsafe."""
@@ -68,11 +68,13 @@ class Channel:
 class Template:
     """The fork server."""
 
-    def __init__(self, home: Home, runner_id: str, module: str, grace: float, connection: socket.socket) -> None:
+    def __init__(
+        self, home: Home, runner_id: str, module: str, rules: taskloop.Rules, connection: socket.socket
+    ) -> None:
         self.home = home
         self.runner_id = runner_id
         self.module = module
-        self.grace = grace
+        self.rules = rules
         self.channel = Channel(connection)
 
     def serve(self) -> int:
@@ -116,7 +118,7 @@ class Template:
             hook = getattr(sys.modules[self.module], "after_fork", None)
             if hook is not None:
                 hook()
-            code = ephemeral.run_job(self.home, name, self.runner_id, grace=self.grace, module=self.module)
+            code = ephemeral.run_job(self.home, name, self.runner_id, self.rules, module=self.module)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -148,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runner", required=True)
     parser.add_argument("--module", required=True)
-    parser.add_argument("--grace", type=float, required=True)
+    taskloop.Rules.add_flags(parser)
     parser.add_argument("--socket", type=int, required=True)
     options = parser.parse_args(arguments)
     connection = socket.socket(fileno=options.socket)
@@ -162,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"template: {options.module} cannot be forked: {unsafe}\n")
         return EXIT_UNSAFE
     processes.host(), processes.boot_id()  # cached before the forks
-    return Template(Home(options.home), options.runner, options.module, options.grace, connection).serve()
+    return Template(Home(options.home), options.runner, options.module, taskloop.Rules.of(options), connection).serve()
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def test_executor_config(given: Any, expected: TaskOptions) -> None:
     [
         ("fast", "executor_config must be a dictionary, not str"),
         ({"memory": 1}, "unknown option 'memory'; did you mean 'memory_mb'?"),
-        ({"cpus": 4}, "unknown option 'cpus'; known are env, timeout, memory_mb, queue, nice"),
+        ({"cpus": 4}, "unknown option 'cpus'; known are env, timeout, memory_mb, output_mb, queue, nice"),
         ({"env": "A=1"}, "executor_config 'env' must be a dictionary, not str"),
         ({"env": {"A": 1}}, "executor_config 'env': the environment variable A must be text"),
         ({"env": {"A=B": "1"}}, "'A=B' is not the name of an environment variable"),
@@ -124,6 +124,7 @@ def test_executor_config(given: Any, expected: TaskOptions) -> None:
         ({"timeout": 0}, "executor_config 'timeout' must be a positive number"),
         ({"timeout": True}, "executor_config 'timeout' must be a positive number"),
         ({"memory_mb": 1.5}, "executor_config 'memory_mb' must be a positive whole number"),
+        ({"output_mb": "1G"}, "executor_config 'output_mb' must be a positive whole number, not '1G'"),
         ({"nice": "low"}, "executor_config 'nice' must be a whole number"),
         ({"queue": "a queue"}, "executor_config 'queue' 'a queue' must start with a letter or digit"),
         ({"queue": 3}, "executor_config 'queue' must be a text"),
@@ -142,10 +143,10 @@ def test_the_value_of_a_variable_is_in_no_message() -> None:
 
 
 def test_options_of_a_task_reach_its_job() -> None:
-    limits = {"timeout": 60, "memory_mb": 256, "nice": 3, "queue": "gpu", "env": {"MODE": "slow"}}
+    limits = {"timeout": 60, "memory_mb": 256, "output_mb": 32, "nice": 3, "queue": "gpu", "env": {"MODE": "slow"}}
     built = build(fleet.make_task(executor_config=limits, queue="other"))
     job, [task] = built.job, built.tasks
-    assert (job.timeout, job.memory_mb, job.nice, job.queue) == (60, 256, 3, "gpu")
+    assert (job.timeout, job.memory_mb, job.output_mb, job.nice, job.queue) == (60, 256, 32, 3, "gpu")
     assert task.env == {"MODE": "slow"}
 
 

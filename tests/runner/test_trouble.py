@@ -21,7 +21,7 @@ from air_executor.model import ExitKind, Job
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
 from air_executor.testing import wait_for
-from air_runner import ephemeral, recovery, supervise, template
+from air_runner import recovery, supervise, taskloop, template
 from air_runner.daemon import Runner
 from air_runner.jobs import Running
 from air_runner.launchers import Event, Launched, fork
@@ -31,6 +31,8 @@ from tests.runner.test_lifecycle import ended, shell, working
 
 NOBODY = 2**22 + 1
 """No process has this number."""
+
+RULES = taskloop.Rules(grace=1.0, output_mb=0)
 
 
 class FakeLauncher:
@@ -161,7 +163,7 @@ def test_an_end_that_nobody_told_of_is_noticed(
     tick(runner)
     for _ in range(2):
         assert "a" in runner.running
-        runner.clock.soon("limits")
+        runner.clock.soon("gone")
         runner.draining = True
         runner._tick()
     assert "a" not in runner.running and client.get_job("a").state is JobState.WAITING
@@ -243,7 +245,7 @@ def test_more_jobs_than_a_socket_holds_are_all_asked_for(home: Home, monkeypatch
     ours.setblocking(False)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: types.SimpleNamespace(pid=1))
     monkeypatch.setattr(socket, "socketpair", lambda: (ours, theirs.dup()))
-    process = fork.TemplateProcess(home, "r", "m", 1.0)
+    process = fork.TemplateProcess(home, "r", "m", RULES)
     other = template.Channel(theirs)
     names = [f"job-{number}" for number in range(1000)]
     for name in names:
@@ -268,7 +270,7 @@ def test_a_template_that_hangs_is_killed(home: Home, tmp_path: Path, monkeypatch
     monkeypatch.setattr(fork, "READY_TIMEOUT", 0.0)
     refused: list[Event] = []
     with selectors.DefaultSelector() as selector:
-        forks = fork.ForkLauncher(home, "r", 1.0, selector, refused.extend)
+        forks = fork.ForkLauncher(home, "r", RULES, selector, refused.extend)
         forks.launch(Job("a", template="hangs"))
         [process] = forks._templates.values()
         forks.check()
@@ -294,7 +296,7 @@ def test_a_job_that_is_stopped_is_never_a_success(
     job = ended(client, "a")
     assert job.state is JobState.FAILED and job.exit is not None
     assert (job.exit.kind, job.exit.signal) == (ExitKind.SIGNAL, signal.SIGTERM)
-    assert ephemeral.STOPPED in job.exit.reason
+    assert taskloop.STOPPED in job.exit.reason
 
 
 def test_a_reason_that_speaks_of_a_timeout_is_not_one(client: AirExecutorClient, start_runner: StartRunner) -> None:

@@ -7,15 +7,16 @@ import sys
 
 from air_executor import model
 from air_executor.paths import Home
+from air_runner import taskloop
 from air_runner.launchers import Event, Launched
 
 
 class ExecLauncher:
     """Starts `python -m air_runner.ephemeral` in a session of its own."""
 
-    def __init__(self, home: Home, runner_id: str, grace: float) -> None:
+    def __init__(self, home: Home, runner_id: str, rules: taskloop.Rules) -> None:
         self._argv = [sys.executable, "-m", "air_runner.ephemeral", "--home", str(home.root)]
-        self._argv += ["--runner", runner_id, "--grace", str(grace)]
+        self._argv += ["--runner", runner_id, *rules.flags]
 
     def accepts(self, job: model.Job) -> bool:
         """Every job."""

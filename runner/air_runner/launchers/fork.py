@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection
 
 from air_executor import model
 from air_executor.paths import Home
-from air_runner import template
+from air_runner import taskloop, template
 from air_runner.launchers import Event, Exited, Launched, Refused
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ READY_TIMEOUT = 60.0
 class TemplateProcess:
     """A template as the daemon sees it."""
 
-    def __init__(self, home: Home, runner_id: str, module: str, grace: float) -> None:
+    def __init__(self, home: Home, runner_id: str, module: str, rules: taskloop.Rules) -> None:
         self.module = module
         self.ready = False
         self.asked: dict[str, None] = {}
@@ -51,7 +51,7 @@ class TemplateProcess:
         ours.setblocking(False)
         self.channel = template.Channel(ours)
         argv = [sys.executable, "-m", "air_runner.template", "--home", str(home.root), "--runner", runner_id]
-        argv += ["--module", module, "--grace", str(grace), "--socket", str(theirs.fileno())]
+        argv += ["--module", module, *rules.flags, "--socket", str(theirs.fileno())]
         with theirs:
             process = subprocess.Popen(  # noqa: S603
                 argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
@@ -98,11 +98,11 @@ class ForkLauncher:
         self,
         home: Home,
         runner_id: str,
-        grace: float,
+        rules: taskloop.Rules,
         selector: selectors.BaseSelector,
         on_events: Callable[[list[Event]], None],
     ) -> None:
-        self._home, self._runner_id, self._grace = home, runner_id, grace
+        self._home, self._runner_id, self._rules = home, runner_id, rules
         self._selector, self._on_events = selector, on_events
         self._templates: dict[str, TemplateProcess] = {}
         self._ill_until: dict[str, float] = {}
@@ -124,7 +124,7 @@ class ForkLauncher:
         if module in self._templates:
             return True
         try:
-            process = TemplateProcess(self._home, self._runner_id, module, self._grace)
+            process = TemplateProcess(self._home, self._runner_id, module, self._rules)
         except OSError as error:
             self._declare_ill(module, str(error))
             return False
@@ -136,9 +136,10 @@ class ForkLauncher:
         """Whether one of these templates is not ready yet."""
         return any(process.module in modules and not process.ready for process in self._templates.values())
 
-    def owns(self, pid: int) -> bool:
-        """Whether a process is a template."""
-        return any(process.pid == pid for process in self._templates.values())
+    @property
+    def pids(self) -> set[int]:
+        """The templates."""
+        return {process.pid for process in self._templates.values()}
 
     def died(self, pid: int) -> None:
         """The daemon reaped a template; the rest follows from its socket."""

@@ -1,0 +1,74 @@
+"""One look at all processes of this host: who is whose child, and how much memory a tree of them has.
+
+Looking costs as much as there are processes, so one look serves all jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from air_executor.cuts import MIB
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process as it was at one look."""
+
+    pid: int
+    parent: int
+    resident: int
+    """Bytes of memory that it has, those that it shares with others included."""
+
+
+class Look:
+    """What was seen."""
+
+    def __init__(self, processes: Iterable[Seen]) -> None:
+        self._resident: dict[int, int] = {}
+        self._children: defaultdict[int, list[int]] = defaultdict(list)
+        for process in processes:
+            self._resident[process.pid] = process.resident
+            self._children[process.parent].append(process.pid)
+
+    def children(self, pid: int) -> list[int]:
+        """The children of a process."""
+        return self._children.get(pid, [])
+
+    def memory_mb(self, *roots: int) -> int:
+        """Resident memory of processes and all their descendants, MiB; pages that they share count for each."""
+        found: set[int] = set()
+        left = list(roots)
+        while left:
+            pid = left.pop()
+            if pid not in found:
+                found.add(pid)
+                left += self.children(pid)
+        return sum(self._resident.get(pid, 0) for pid in found) // MIB
+
+
+def look() -> Look:
+    """Look at all processes now."""
+    return Look(_read_proc() if sys.platform == "linux" else _ask_psutil())
+
+
+def _read_proc() -> Iterator[Seen]:
+    page = os.sysconf("SC_PAGE_SIZE")
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                stat = file.read()
+                values = stat[stat.rindex(b")") + 2 :].split()
+                yield Seen(int(name), int(values[1]), int(values[21]) * page)
+
+
+def _ask_psutil() -> Iterator[Seen]:
+    import psutil
+
+    for process in psutil.process_iter(["ppid", "memory_info"]):
+        if memory := process.info["memory_info"]:
+            yield Seen(process.pid, process.info["ppid"] or 0, memory.rss)
