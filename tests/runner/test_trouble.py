@@ -320,5 +320,5 @@ def test_a_task_is_noted_as_running_before_it_runs(
     monkeypatch.setattr(supervise, "TaskProcess", start)
     with held.HeldJob.acquire(home, "a") as job:
         job.start(processes.identify(os.getpid(), "r"), by="r")
-        ephemeral.TaskLoop(job, 1.0).run()
+        taskloop.TaskLoop(job, RULES).run()
     assert [event["to"] for event in seen[0] if event["event"] == "task"] == ["running"]

@@ -67,6 +67,7 @@ MALFORMED: list[tuple[str, str]] = [
     ("[runner]\ngrace = nan", "grace must be a number of seconds"),
     ("[runner]\ngrace = true", "grace must be a number of seconds"),
     ("[runner]\nhandover = 1", "handover must be true or false, not 1"),
+    ("[runner]\noutput_mb = -1", "output_mb must not be less than 0, which means no limit; it is -1"),
     ("[runner]\nheartbeat = 0", "heartbeat must be more than 0"),
     ("[runner]\nheartbeat = inf", "heartbeat must be a number of seconds"),
     ('[runner]\nlinger = "x"', "linger must be a number of seconds"),
