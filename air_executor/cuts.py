@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from air_executor import _files, journal, validation
+from air_executor.errors import CorruptFileError
 from air_executor.paths import JobPaths
 
 MIB = 2**20
@@ -58,7 +59,7 @@ def carry_out(paths: JobPaths) -> None:
         for path, kept in share({path: sizes[path] - logs[path] for path in sizes}, cut.limit_mb * MIB).items():
             with contextlib.suppress(OSError):
                 _cut_off(path, logs[path] + kept, cut.line)
-    paths.cuts.unlink(missing_ok=True)
+    _files.discard(paths.cuts)
 
 
 def share(written: Mapping[Path, int], limit: int) -> dict[Path, int]:
@@ -82,7 +83,11 @@ def log_size(path: Path) -> int:
 
 
 def _noted(path: Path) -> Iterator[Cut]:
-    for content in journal.read(path):  # a line that a crash cut off is passed over
+    try:
+        noted = list(journal.read(path))  # a line that a crash cut off is passed over
+    except CorruptFileError:  # somebody made a directory of that name
+        return
+    for content in noted:
         try:
             start = {task: int(size) for task, size in content["start"].items() if validation.is_name(task)}
             yield Cut(int(content["limit_mb"]), start, bool(content["whole_job"]))

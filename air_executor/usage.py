@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from air_executor import _files, model, processes
+from air_executor.errors import CorruptFileError
 from air_executor.paths import JobPaths
 
 
@@ -31,8 +32,8 @@ def note_peak(paths: JobPaths, mebibytes: int) -> None:
 def read_peak(paths: JobPaths) -> int:
     """What was noted; 0 if nothing was, or nothing that can be read."""
     try:
-        return max(0, int(paths.peak.read_bytes()[:20]))
-    except (OSError, ValueError):
+        return max(0, int(_files.read_bytes(paths.peak)[:20]))
+    except (OSError, ValueError, CorruptFileError):
         return 0
 
 
