@@ -252,7 +252,7 @@ def examine(patient: Patient) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize(("like", "step"), [("works", 1), ("waits", 12), ("over", 12)])
+@pytest.mark.parametrize(("like", "step"), [("works", 1), ("waits", 25), ("over", 25)])
 def test_every_length_of_a_file_of_a_job(pattern: Home, tmp_path: Path, like: str, step: int, file: str) -> None:
     with patient(pattern, tmp_path) as made:
         for length in range(0, len(made.content("works", file)), step):

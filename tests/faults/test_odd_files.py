@@ -20,7 +20,7 @@ from air_executor.paths import Home
 from tests.faults import damage
 
 RANDOM = settings(
-    max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 CONFIG = b'[runner]\nqueues = ["default", "heavy"]\nslots = 16\ngrace = 2.5\n\n[retention]\nkeep = 5\n'
 
