@@ -8,7 +8,8 @@ waits for its turn, however long that takes:
 the job of the task                                 the task
 ==================================================  ================================================================
 waiting, and a living runner serves its queue       waits
-working, since less than `task_queued_timeout`      waits: it is about to tell Airflow that it runs
+working, since less than `task_queued_timeout`      waits: it is about to tell Airflow that it runs (a minute is
+                                                    granted in any case: a busy host starts slowly)
 waiting, and no living runner serves its queue      is stuck
 working for longer, over, missing, damaged          is stuck
 of another run of the try                           is stuck
@@ -36,6 +37,8 @@ from airflow_plugin.ledger import Entry
 
 log = logging.getLogger(__name__)
 
+START_SECONDS = 60.0
+"""How long a start may take, however short Airflow's timeout is."""
 CHUNK = 500
 """How many task instances one statement names; databases limit that."""
 
@@ -50,7 +53,8 @@ def waits(
         return job.queue in served
     if job.state is not model.JobState.WORKING or job.started_at is None:
         return False
-    return (now or datetime.now(timezone.utc)) - model.parse_time(job.started_at) < timedelta(seconds=timeout)
+    working_for = (now or datetime.now(timezone.utc)) - model.parse_time(job.started_at)
+    return working_for < timedelta(seconds=max(timeout, START_SECONDS))
 
 
 def let_wait(home: Home, ti: TaskInstance, others: Iterable[Entry], timeout: float) -> bool:

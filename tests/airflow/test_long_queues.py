@@ -13,7 +13,6 @@ import pytest
 from tests.airflow import databases, home, rest, stack, waiting
 
 TIMEOUT = 8.0
-"""Seconds. Also what a start may take, on a machine that does other things."""
 LONG = timedelta(seconds=3 * TIMEOUT + 1)
 """Longer than Airflow's patience of three times the timeout, and than a token of that life with its leeway of 10 s."""
 SETTINGS = {

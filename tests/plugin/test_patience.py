@@ -34,3 +34,9 @@ def started(seconds_ago: float) -> str:
 )
 def test_who_waits(job: model.Job, expected: bool) -> None:
     assert patience.waits(job, "this", {"served"}, TIMEOUT, NOW) is expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(59, True), (61, False)])
+def test_a_start_may_take_a_minute_however_short_the_timeout_is(seconds: float, expected: bool) -> None:
+    job = model.Job("job", queue="served", external_id="this", state=JobState.WORKING, started_at=started(seconds))
+    assert patience.waits(job, "this", {"served"}, 5.0, NOW) is expected
