@@ -16,8 +16,10 @@ from airflow_plugin import starter
 
 ALIVE_INTERVAL = 3.0
 """Seconds between two signs of life to the runner."""
-CHECK_INTERVAL = 5.0
-"""Seconds between two looks whether a runner lives."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks whether a runner lives; nobody sees to the jobs of a dead one before."""
+FIRST_PAUSE = 5.0
+"""Seconds between the first attempt to start a runner and the second."""
 MAX_PAUSE = 60.0
 """Seconds between two attempts, once several have failed."""
 LINGER = 600.0
@@ -96,7 +98,7 @@ class RunnerKeeper:
             self.failures, self._renew_before = 0, None
             return
         self.failures += 1
-        pause = min(MAX_PAUSE, CHECK_INTERVAL * 2 ** (self.failures - 1))
+        pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (self.failures - 1))
         self._next_check = now + pause
         log.error("The runner could not be started: %s. Next attempt in %.0f s.", said or f"exit code {code}", pause)
 

@@ -26,7 +26,7 @@ def encode(options: runners.StartOptions, renew_before: str | None) -> str:
     """The second argument of the command line.
 
     Args:
-        renew_before: let embedded runners of this host that were started before this time end with their last job.
+        renew_before: embedded runners of this host that were started before this time hand their jobs over.
     """
     return json.dumps({"options": dataclasses.asdict(options), "renew_before": renew_before})
 
@@ -39,10 +39,16 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if not lock.acquire(wait=runners.START_TIMEOUT):
             return 0  # somebody else has been starting one all the time, and will say what is wrong
-        if content["renew_before"]:
-            _retire(home, content["renew_before"])
-        if runners.unserved(home, options.queues):
-            runners.start_detached(home, options)
+        old = _old_runners(home, content["renew_before"])
+        _tell(home, old, "drain")
+        _wait_until_none_takes_jobs(home, old)
+        try:
+            if runners.unserved(home, options.queues):
+                runners.start_detached(home, options)
+        except BaseException:
+            _tell(home, old, "resume")  # better one with old settings than none
+            raise
+        _tell(home, old, "handover")  # so that the slots of both are those of one
     except (AirExecutorError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -51,18 +57,24 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _retire(home: Home, before: str) -> None:
+def _old_runners(home: Home, before: str | None) -> list[str]:
     """An embedded runner has the environment and the code of the scheduler that started it; a new one has newer."""
-    old = [
-        info
+    return [
+        info.id
         for info in runners.alive_runners(home)
-        if info.embedded and info.started_at < before and info.process.host == processes.host()
+        if before and info.embedded and info.started_at < before and info.process.host == processes.host()
     ]
-    for info in old:
+
+
+def _tell(home: Home, ids: list[str], action: str) -> None:
+    for runner_id in ids:
         with contextlib.suppress(NotFoundError):
-            runners.tell(home, info.id, "stop")
+            runners.tell(home, runner_id, action)
+
+
+def _wait_until_none_takes_jobs(home: Home, ids: list[str]) -> None:
     deadline = time.monotonic() + DRAIN_WAIT
-    while time.monotonic() < deadline and any(_takes_jobs(home, info.id) for info in old):
+    while time.monotonic() < deadline and any(_takes_jobs(home, runner_id) for runner_id in ids):
         time.sleep(0.02)
 
 

@@ -30,7 +30,7 @@ def test_scheduler_killed_and_restarted_at_once(airflow: stack.Stack) -> None:
     airflow.start_scheduler()
     airflow.release(run.run_id)
     ended_once(airflow, run, body)
-    # The new scheduler starts a runner of its own code and settings; the old one ends when its last job is over.
+    # The new scheduler starts a runner of its own code and settings; the old one hands its jobs over.
     waiting.until(lambda: len(airflow.home.runners()) == 1, "one runner to be left", 30)
     airflow.assert_no_exception("scheduler")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import _files, runners, store
+from air_executor import AirExecutorClient, JobState, _files, runners, store
 from air_executor.paths import Home
 from air_executor.runners import StartOptions
 from air_executor.testing import end_everything, running_runner, wait_for
@@ -59,7 +59,6 @@ def test_a_runner_that_died_is_replaced(place: Home) -> None:
     [info] = tick_until(kept, place)
     os.kill(info.process.pid, 9)
     wait_for(lambda: not runners.alive_runners(place))
-    kept._next_check = 0.0
     [new] = tick_until(kept, place)
     assert new.id != info.id
 
@@ -70,6 +69,25 @@ def test_a_new_scheduler_renews_the_runner(place: Home) -> None:
     [new] = tick_until(restarted, place)
     assert new.id != old.id
     wait_for(lambda: not runners.is_alive(old), what="the end of the old runner")
+
+
+def test_the_jobs_of_the_old_runner_go_over_to_the_new_one_and_take_its_slots(place: Home) -> None:
+    client = AirExecutorClient(place.root)
+    [old] = tick_until(RunnerKeeper(place, OPTIONS, wanted=True), place)
+    client.create_job("goes-on", [{"command": "sleep", "args": ["300"]}])
+    wait_for(lambda: client.get_job("goes-on").state is JobState.WORKING, what="the job working")
+    [new] = tick_until(RunnerKeeper(place, OPTIONS, wanted=True), place)
+    wait_for(lambda: not runners.is_alive(old), what="the end of the old runner")
+    wait_for(lambda: runners.read(place, new.id).working == 1, what="the job in the slots of the new runner")
+    assert client.get_job("goes-on").state is JobState.WORKING
+
+
+def test_if_no_new_runner_can_be_started_the_old_one_goes_on(place: Home) -> None:
+    [old] = tick_until(RunnerKeeper(place, OPTIONS, wanted=True), place)
+    broken = RunnerKeeper(place, StartOptions(queues=["default"], embedded=True, launcher="none"), wanted=True)
+    wait_for(lambda: broken.tick() or broken.failures, 30, "the failure")
+    [info] = wait_for(lambda: runners.serving(runners.alive_runners(place), "default"), what="the old runner back")
+    assert info.id == old.id
 
 
 def test_a_runner_that_somebody_else_started_is_left_alone(place: Home) -> None:
