@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from air_executor import cuts
 from air_executor.cli import arguments, lookup, output
 from air_executor.errors import CorruptFileError, NotFoundError, WaitTimeoutError
 
@@ -124,6 +123,8 @@ class _Tail:
 
 def _begin_again(file: IO[bytes]) -> int:
     """Where to go on in a log that is shorter than it was: cut off at a limit, which its last line says, or anew."""
+    from air_executor import cuts
+
     last = last_lines(file, 1)
     file.seek(last)
     return last if file.read(len(cuts.NOTICE)) == cuts.NOTICE.encode() else 0

@@ -88,7 +88,7 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Home:
     for name in ("over", "innocent-over"):
         with held.HeldJob.acquire(home, name) as job:
             job.finish(
-                JobState.COMPLETED, model.Exit(ExitKind.SUCCESS, "completed", 0), by="runner dead", usage={"a": 1}
+                JobState.COMPLETED, model.Exit(ExitKind.SUCCESS, "completed", 0), by="runner dead", used={"a": 1}
             )
     write_runner(home, "dead", GONE)
     write_runner(home, "living", processes.identify(os.getpid()))

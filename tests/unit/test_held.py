@@ -54,7 +54,7 @@ def test_a_life(home: Home, submit: Submit) -> None:
         for task in job.tasks:
             job.set_task(task, TaskStatus.RUNNING)
             job.set_task(task, TaskStatus.COMPLETED, exit_code=0)
-        job.finish(JobState.COMPLETED, SUCCESS, by="runner r", usage={"cpu_s": 1})
+        job.finish(JobState.COMPLETED, SUCCESS, by="runner r", used={"cpu_s": 1})
         job.settle()
     done = store.read(home, "a")
     assert (done.state, done.exit, done.usage) == (JobState.COMPLETED, SUCCESS, {"cpu_s": 1})
