@@ -26,6 +26,7 @@ from air_runner import (
     enforcement,
     ephemeral,
     limits,
+    orphans,
     pruner,
     recovery,
     scheduling,
@@ -129,7 +130,8 @@ class Runner:
         self.spool_seen: tuple[object, ...] = ()
         """Which directories the spool consisted of when it was last looked at."""
         self.draining = self.stopping = self.leaving = False
-        self.is_subreaper = False
+        self.orphans: orphans.Orphans | None = None
+        """Only a runner in a process of its own may take it that all children are its own."""
         self.busy_at = time.monotonic()
         moment = model.now()
         self.info = runners.RunnerInfo(
@@ -168,7 +170,7 @@ class Runner:
         self.selector = selectors.DefaultSelector()
         self.pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
         self.selector.register(self.pipe, selectors.EVENT_READ, self._on_signals)
-        self.is_subreaper = processes.become_subreaper()
+        self.orphans = orphans.Orphans(self.home, self.id, adopts=processes.become_subreaper())
         runners.enlist(self.home, self.info)  # before all else: one of this name that died shall not be cleaned up
         self._beat()
         self._make_spool()
@@ -298,6 +300,7 @@ class Runner:
         if self.clock.every("recover", RECOVER_INTERVAL, moment):
             self._safely("the spool", self._guard_spool)
             self._safely("recovery", self._recover)
+            self._safely("what jobs left", self._kill_orphans)  # what was about to be a program when it lost its parent
         if self.unresolved and self.clock.every("retry", RETRY_INTERVAL, moment):
             self._retry_unresolved()
         if self.clock.every("gone", GONE_INTERVAL, moment):
@@ -462,7 +465,13 @@ class Runner:
             pid = NOT_OURS
         elif ended is not None:
             outcome = ended.as_exit(why)
+        if ended is None or not ended.good:
+            self._safely("what a job left", self._kill_orphans)
         self._settle(running.job.name, pid, why, outcome)
+
+    def _kill_orphans(self) -> None:
+        if self.orphans is not None:
+            self.orphans.kill(self.running.pids | (self.forks.pids if self.forks is not None else set()))
 
     def _settle(self, name: str, pid: int, why: str, outcome: model.Exit | None) -> None:
         """See to it that the job has an end. Mostly its ephemeral runner wrote it, and the claim is gone."""

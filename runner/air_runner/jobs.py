@@ -149,6 +149,11 @@ class RunningJobs:
     def names(self) -> set[str]:
         return set(self._by_name)
 
+    @property
+    def pids(self) -> set[int]:
+        """Their processes."""
+        return set(self._by_pid)
+
     def add(self, running: Running) -> None:
         """A job was claimed."""
         self._by_name[running.job.name] = running

@@ -171,21 +171,22 @@ def test_a_task_over_its_memory_leaves_the_others_alone(client: AirExecutorClien
 # --- Output ---
 
 
-@pytest.mark.parametrize("whose", ["task", "job", "default"])
-def test_a_writer_is_cut_off_and_its_neighbour_goes_on(
-    client: AirExecutorClient, home: Home, start_runner: StartRunner, launcher: str, whose: str
+def test_writers_are_cut_off_and_their_neighbour_goes_on(
+    client: AirExecutorClient, home: Home, start_runner: StartRunner, launcher: str
 ) -> None:
     home.config.write_text("[runner]\noutput_mb = 10\n")
     start_runner("--launcher", launcher, "--grace", "60")
-    client.create_job("innocent", [shell("for i in 1 2 3 4; do echo $i; sleep 0.2; done")])
-    task = shell("trap '' TERM; setsid yes; sleep 300", id="t", **({"output_mb": 5} if whose == "task" else {}))
-    client.create_job("writer", [task], **({"output_mb": 3} if whose == "job" else {}))
-    job = ended(client, "writer")
-    limit = {"task": 5, "job": 3, "default": 10}[whose]
-    assert job.state is JobState.FAILED and job.exit is not None and job.exit.kind is ExitKind.OUTPUT
-    assert job.exit.reason.startswith("wrote ") and job.exit.reason.endswith(f"its output_mb of {limit}")
-    assert client.get_tasks("writer")[0].error == job.exit.reason
-    assert_cut(client, "writer", "t", limit)
+    client.create_job("innocent", [shell("for i in 1 2 3 4; do echo $i; sleep 0.5; done")])
+    script, limits_mb = "trap '' TERM; setsid yes; sleep 300", {"task": 5, "job": 3, "default": 10}
+    client.create_job("task", [shell(script, id="t", output_mb=5)])
+    client.create_job("job", [shell(script, id="t")], output_mb=3)
+    client.create_job("default", [shell(script, id="t")])
+    for name, limit in limits_mb.items():
+        job = ended(client, name)
+        assert job.state is JobState.FAILED and job.exit is not None and job.exit.kind is ExitKind.OUTPUT
+        assert job.exit.reason.startswith("wrote ") and job.exit.reason.endswith(f"its output_mb of {limit}")
+        assert client.get_tasks(name)[0].error == job.exit.reason
+        assert_cut(client, name, "t", limit)
     assert ended(client, "innocent").state is JobState.COMPLETED
     assert client.logs("innocent") == "1\n2\n3\n4\n"
 
