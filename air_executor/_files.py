@@ -15,6 +15,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,25 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The system says what went wrong with a descriptor, and not whose it was."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False) -> None:
     """Create `path`, which must not exist yet. Not atomic: for directories that nobody sees yet, and for markers."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        _write_all(fd, data)
-        if durable:
-            os.fsync(fd)
+        with _naming(path):
+            _write_all(fd, data)
+            if durable:
+                os.fsync(fd)
     except BaseException:  # a full disk: half a file would count as a whole one
         with contextlib.suppress(OSError):
             path.unlink()
@@ -122,7 +135,8 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
     fd = open_to_append(path)
     try:
         # After a line that was cut off by a crash a new one begins; else this one would be lost with it.
-        _write_all(fd, line if _ends_with_newline(fd) else b"\n" + line)
+        with _naming(path):
+            _write_all(fd, line if _ends_with_newline(fd) else b"\n" + line)
     finally:
         os.close(fd)
 
@@ -186,7 +200,8 @@ def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with _naming(path):
+            os.fsync(fd)
     except OSError as error:
         if error.errno != errno.EINVAL:  # some network filesystems cannot sync a directory: it is durable at once there
             raise
@@ -237,22 +252,28 @@ class Lock:
 
     def acquire(self, *, wait: float = 0.0) -> bool:
         """Take the lock, trying for `wait` seconds; False if another holds it."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         deadline = time.monotonic() + wait
-        while True:
-            try:
+        while not self._try():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _try(self) -> bool:
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            with _naming(self.path):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(fd)
-                    return False
-                time.sleep(0.005)
-            except BaseException:
+            status = os.fstat(fd)
+            # Its directory may have been removed, and made anew, since it was opened: then the lock keeps nobody out.
+            if identity(self.path) == (status.st_dev, status.st_ino):
+                self._fd, fd = fd, -1
+        except BlockingIOError:
+            return False
+        finally:
+            if fd >= 0:
                 os.close(fd)
-                raise
-            else:
-                self._fd = fd
-                return True
+        return self.held
 
     def release(self) -> None:
         """Give the lock back; nothing happens if it is not held."""

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, held, model, pruning, repair, retention, spool, store, validation
+from air_executor import _files, held, model, pruning, repair, retention, spool, store, temporaries, validation
 from air_executor.errors import (
     CorruptFileError,
+    HomeError,
     InvalidJobError,
     JobBusyError,
     NotFoundError,
@@ -162,7 +163,7 @@ class AirExecutorClient:
 
         A job without a marker, whose submitter died or whose spool was deleted, gets one: else nobody could end it.
         """
-        holder = f"client-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        holder = f"client-{temporaries.writer()}"
         _files.make_directory(self.home.claims(holder))
         try:
             marker = spool.marker_of(job)
@@ -196,7 +197,11 @@ class AirExecutorClient:
                 raise JobBusyError(f"the job {name} belongs to Airflow; clear its task in Airflow to run it again")
             job.new_attempt(submission, by=by or _user(), why=why)
             current = job.job
-        spool.enqueue(self.home, current)
+        try:
+            spool.enqueue(self.home, current)
+        except OSError as error:
+            where = f"{error.filename or self.home.spool}: {error.strerror}"
+            raise HomeError(f"the job {name} waits, and cannot be put in its queue until a repair: {where}") from error
         return current
 
     def logs(self, name: str, task_id: str | None = None) -> str:

@@ -7,14 +7,17 @@ state, then the answer to those who wait, then the claim, and the lock last.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from air_executor import _files, cuts, journal, model, spool, store, temporaries, usage
-from air_executor.errors import CorruptFileError, JobBusyError
+from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import JobState, TaskStatus
-from air_executor.paths import Home
+from air_executor.paths import Home, JobPaths
 
 
 class HeldJob:
@@ -40,6 +43,7 @@ class HeldJob:
         lock = _lock_job(home, name, wait)
         try:
             job = store.read(home, name)
+            _finish_writing(home.job(name), job)
             tasks = store.read_tasks(home, name)
             journal.replay(tasks, journal.read(home.job(name).events), job.attempt)
         except BaseException:
@@ -80,11 +84,11 @@ class HeldJob:
         self.settle()
 
     def settle(self) -> None:
-        """What follows from a terminal state; safe to repeat."""
-        _files.discard(self.paths.workload)
+        """What follows from a terminal state; safe to repeat. A workload that is there says that it was not done."""
         if self.job.notify:
             spool.announce_finished(self.home, self.job.name)
         _files.discard(self.home.cancel_requests / self.job.name)
+        _files.discard(self.paths.workload)
         if self.job.runner and self.job.runner.runner:
             spool.drop_claim(self.home, self.job.runner.runner, self.job.name)
 
@@ -99,7 +103,11 @@ class HeldJob:
             self._write_state()
 
     def new_attempt(self, submission: store.Submission | None = None, *, by: str, why: str) -> None:
-        """terminal -> waiting, with the old tasks or those of `submission`, and into the queue."""
+        """terminal -> waiting, with the old tasks or those of `submission`.
+
+        It begins when state.json says so. What else is new lies beside the old files until then, so that a holder who
+        dies before leaves the job as it was, and what one who dies after left is finished by the next.
+        """
         check_over(self.job)
         if submission is not None:
             self._adopt(submission)
@@ -110,9 +118,15 @@ class HeldJob:
         self._reset_tasks(self.tasks)
         for path in (self.paths.cancel, self.paths.cuts, self.paths.peak):
             _files.discard(path)
-        spool.collect_finished(self.home, job.name)
-        self.write_tasks()
+        self._write_beside(self.paths.tasks, _files.dumps(store.tasks_content(job, self.tasks)))
+        if submission is not None and submission.workload is not None:
+            self._write_beside(self.paths.workload, submission.workload)
         self._transition(JobState.WAITING, by=by, why=why)
+        _finish_writing(self.paths, job)
+        spool.collect_finished(self.home, job.name)
+
+    def _write_beside(self, path: Path, data: bytes) -> None:
+        _files.write_new(temporaries.of_attempt(path, self.job.attempt), data, durable=True)
 
     def _adopt(self, submission: store.Submission) -> None:
         """Keep identity and history, take everything else from the new submission."""
@@ -122,17 +136,30 @@ class HeldJob:
         for task in submission.tasks:
             task.job_name, task.created_at = new.name, model.now()
         self.job, self.tasks = new, submission.tasks
-        if submission.workload is not None:
-            _files.replace(self.paths.workload, submission.workload, durable=True)
 
     def _transition(self, state: JobState, *, by: str, why: str) -> None:
         old = self.job.state
         model.check_job_transition(old, state)
         self.job.state = state
         self.job.updated_at = model.now()
-        # First: who sees the state finds the event.
-        journal.record_job(self.paths.events, self.job, old, by=by, why=why)
-        self._write_state()
+        try:
+            # First: who sees the state finds the event. But an end is written also where it cannot be noted.
+            noted = self._note(old, by, why, must=not state.terminal)
+            self._write_state()
+        except BaseException:
+            self.job.state = old
+            raise
+        if not noted:
+            self._note(old, by, why, must=False)
+
+    def _note(self, old: JobState, by: str, why: str, *, must: bool) -> bool:
+        try:
+            journal.record_job(self.paths.events, self.job, old, by=by, why=why)
+        except OSError:
+            if must:
+                raise
+            return False
+        return True
 
     def _write_state(self) -> None:
         self.job.updated_at = model.now()
@@ -142,7 +169,7 @@ class HeldJob:
 
     def set_task(self, task: model.Task, status: TaskStatus, **changes: Any) -> None:
         """Change a task; the journal has it at once, tasks.json when it is next written."""
-        old = task.status
+        old, before = task.status, dataclasses.replace(task)
         model.check_task_transition(old, status)
         moment = model.now()
         task.status = status
@@ -152,11 +179,21 @@ class HeldJob:
             task.completed_at = moment
         for name, value in changes.items():
             setattr(task, name, value)
-        journal.record_task(self.paths.events, self.job, task, old, moment)
+        try:
+            journal.record_task(self.paths.events, self.job, task, old, moment)
+        except OSError:  # tasks.json will say how it ended; but what started must be known, or it might start again
+            if not status.terminal:
+                vars(task).update(vars(before))
+                raise
 
     def write_tasks(self) -> None:
         """Bring tasks.json up to date."""
         _files.replace_object(self.paths.tasks, store.tasks_content(self.job, self.tasks))
+
+    def show_tasks(self) -> None:
+        """Bring tasks.json up to date if that is possible now; the journal has it all."""
+        with contextlib.suppress(OSError):
+            self.write_tasks()
 
     def _close_tasks(self, state: JobState, outcome: model.Exit) -> None:
         for task in self.tasks:
@@ -180,21 +217,21 @@ def check_over(job: model.Job) -> None:
         raise JobBusyError(f"the job {job.name} is {job.state}; only one that is over can start anew")
 
 
-def sweep(home: Home, name: str) -> None:
-    """Remove what a holder that died was about to write, unless somebody holds the job now."""
-    if temporaries.within(home.job(name).root):
-        lock = _files.Lock(home.job(name).lock)
-        try:
-            if lock.acquire():
-                _remove_temporaries(home, name)
-        finally:
-            lock.release()
+def _finish_writing(paths: JobPaths, job: model.Job) -> None:
+    """Bring what an attempt that has begun needs into its place, and remove what other holders left that died.
 
-
-def _remove_temporaries(home: Home, name: str) -> None:
-    """Only a holder writes, so under the lock whatever is there was left by one that died."""
-    for path in temporaries.within(home.job(name).root):
-        temporaries.remove(path)
+    Only a holder writes these files, so under the lock nobody needs what is left; a runner may be writing others.
+    """
+    left = temporaries.within(paths.root)
+    for path in (paths.tasks, paths.workload):
+        new = temporaries.of_attempt(path, job.attempt)
+        if new in left and job.state is JobState.WAITING:
+            new.replace(path)
+            left.remove(new)
+    written = tuple(f".{path.name}." for path in (paths.state, paths.tasks, paths.workload))
+    for path in left:
+        if path.name.startswith(written) or temporaries.is_of_the_dead(path.name):
+            temporaries.remove(path)
 
 
 def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.Job:
@@ -222,6 +259,7 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         if os.path.lexists(events) and not events.is_file():  # nothing can be appended to it
             _files.set_aside(events)
         journal.record_job(home.job(name).events, job, old, by=by, why=job.exit.reason)
+        _finish_writing(home.job(name), job)
         HeldJob(home, lock, job, []).settle()
         return job
     finally:
@@ -236,7 +274,8 @@ def _lock_job(home: Home, name: str, wait: float) -> _files.Lock:
     except IsADirectoryError:
         _files.set_directory_aside(path)
         locked = lock.acquire(wait=wait)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no job named {name} in {home.root}") from None
     if not locked:
         raise JobBusyError(f"the job {name} is held by a process that may still be running it; try again later")
-    _remove_temporaries(home, name)
     return lock

@@ -68,9 +68,12 @@ def replay(tasks: Iterable[model.Task], events: Iterable[dict[str, Any]], attemp
         if event.get("event") != "task" or event.get("attempt") != attempt or task is None:
             continue
         try:
-            task.status = model.TaskStatus(str(event.get("to")))
+            status = model.TaskStatus(str(event.get("to")))
         except ValueError:
             continue
+        if task.status.terminal and not status.terminal:  # tasks.json knows of an end that could not be noted here
+            continue
+        task.status = status
         for key in TASK_KEYS:
             if key in event:
                 with contextlib.suppress(ValueError):  # what is damaged is left out; that it happened counts

@@ -94,7 +94,7 @@ def resolve(
 def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outcome: model.Exit | None) -> Verdict:
     request = read_cancel(job)
     started = any(task.status is not model.TaskStatus.PENDING for task in job.tasks)
-    started = started or journal.is_damaged(job.paths.events)
+    started = started or journal.is_damaged(job.paths.events) or _lost_power(job.job)
     verdict = judge(job.job, started=started, cancel_asked=request is not None)
     if verdict is Verdict.QUEUE:
         job.back_to_queue(by=by, why=why)
@@ -107,12 +107,20 @@ def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outc
         job.settle()
     elif verdict is Verdict.CANCEL and request is not None:
         job.finish(request.state, request.exit, by=request.by)
+    elif outcome is not None and outcome.kind is ExitKind.SUCCESS:  # which its ephemeral runner could not write
+        job.finish(JobState.COMPLETED, outcome, by=by)
     else:
         crashes = f" ({CRASH_LIMIT} times before a task started)" if not started else ""
         job.finish(JobState.FAILED, outcome or model.Exit(ExitKind.RUNNER_LOST, why + crashes), by=by)
     if holder is not None:
         spool.drop_claim(job.home, holder, job.job.name)
     return verdict
+
+
+def _lost_power(job: model.Job) -> bool:
+    """Whether the host was restarted under the job: the event that a task started may not have reached the disk."""
+    process = job.runner
+    return process is not None and process.host == processes.host() and process.boot_id != processes.boot_id()
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,7 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
     runners.forget_dead(home)
     yield from _remove_temporaries(home)
     yield from _repair_jobs(home, list(store.names(home)), by)
+    yield from _drop_answers(home)
     yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
 
 
@@ -202,8 +211,10 @@ def _repair_jobs(home: Home, names: Iterable[str], by: str) -> Iterator[Change]:
 
 def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
     try:
-        held.sweep(home, name)
         job = store.read(home, name)
+        if _is_unfinished(home, job):
+            _finish_writing(home, name)
+            job = store.read(home, name)
     except NotFoundError:
         return None
     except CorruptFileError as error:
@@ -218,6 +229,18 @@ def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
         verdict = resolve(home, name, "its ephemeral runner is gone", by=by)
         return None if verdict is Verdict.LEAVE else f"was working without a process: {verdict.value}"
     return None
+
+
+def _is_unfinished(home: Home, job: model.Job) -> bool:
+    """Whether somebody died between two files of the job. The workload is the last thing that goes."""
+    paths = home.job(job.name)
+    return (job.state.terminal and paths.workload.exists()) or bool(temporaries.within(paths.root))
+
+
+def _finish_writing(home: Home, name: str) -> None:
+    with contextlib.suppress(JobBusyError, NotFoundError), held.HeldJob.acquire(home, name) as job:
+        if job.job.state.terminal:
+            job.settle()
 
 
 def requeue_lost(home: Home, name: str) -> bool:
@@ -253,6 +276,13 @@ def _remove_temporaries(home: Home) -> Iterator[Change]:
         for path in temporaries.abandoned(directory):
             if temporaries.remove(path):
                 yield Change(path.name, "left unfinished by a process that is gone, removed")
+
+
+def _drop_answers(home: Home) -> Iterator[Change]:
+    """Of jobs that somebody removed."""
+    for name in spool.finished(home):
+        if not home.job(name).root.exists() and spool.collect_finished(home, name):
+            yield Change(name, "the answer of a job that is gone, removed")
 
 
 def _drop_foreign_markers(home: Home) -> Iterator[Change]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, model, processes, spool, validation
+from air_executor import _files, model, processes, spool, temporaries, validation
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
 from air_executor.paths import Home, command
 
@@ -274,8 +274,7 @@ def forget_dead(home: Home, is_alive: Judge = is_alive) -> None:
     """Remove what is left of runners that are dead and have no claims, and of clients that died as they cancelled."""
     known = all_runners(home)
     for info in known:
-        if not is_alive(info) and not spool.claimed(home, info.id):
-            spool.remove_holder(home, info.id)
+        if not is_alive(info) and spool.remove_holder(home, info.id):
             home.runner(info.id).unlink(missing_ok=True)
     for holder in set(spool.holders(home)) - {info.id for info in known}:
         if is_old_holder(home, holder):
@@ -283,7 +282,9 @@ def forget_dead(home: Home, is_alive: Judge = is_alive) -> None:
 
 
 def is_old_holder(home: Home, holder: str) -> bool:
-    """Whether the directory of claims was left alone for a while."""
+    """Whether a directory of claims is that of a client which is gone, or was left alone for a while."""
+    if temporaries.is_of_the_dead(holder):
+        return True
     try:
         return time.time() - home.claims(holder).stat().st_mtime > SETTLE_TIME
     except FileNotFoundError:

@@ -65,23 +65,36 @@ def parse_marker(queue: str, file_name: str) -> Marker | None:
 def enqueue(home: Home, job: model.Job, *, durable: bool = True) -> Marker:
     """Put a waiting job in its queue; nothing happens if it is there already."""
     marker = marker_of(job)
-    directory, path = home.queue(job.queue), marker_of(job).path(home)
-    try:
-        created = _files.create_marker(path)
-    except FileNotFoundError:
-        _files.make_directory(directory)
-        created = _files.create_marker(path)
-    if not created and path.is_dir():  # nobody would take that for a marker, and the job would wait for ever
+    path = marker.path(home)
+    if not _create(path) and path.is_dir():  # nobody would take that for a marker, and the job would wait for ever
         path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}"))
         _files.create_marker(path)
     if durable:
-        _files.sync_directory(directory)
+        with contextlib.suppress(OSError):  # the job itself is durable, and the marker can be made again from it
+            _files.sync_directory(home.queue(job.queue))
     return marker
+
+
+def _create(path: Path) -> bool:
+    """Create a file, and its directory if somebody deleted the spool; False if it is there already."""
+    try:
+        return _files.create_marker(path)
+    except FileNotFoundError:
+        _files.make_directory(path.parent)
+        return _files.create_marker(path)
 
 
 def claim(home: Home, marker: Marker, holder: str) -> bool:
     """Take a waiting job; False if somebody else was quicker."""
-    return _files.move(marker.path(home), home.claims(holder) / marker.job)
+    return _move_claim(marker.path(home), home.claims(holder) / marker.job)
+
+
+def _move_claim(source: Path, target: Path) -> bool:
+    try:
+        return _files.move(source, target)
+    except FileNotFoundError:  # somebody deleted the holder's directory
+        _files.make_directory(target.parent)
+        return _files.move(source, target)
 
 
 def claim_again(home: Home, holder: str, job_name: str) -> None:
@@ -93,8 +106,8 @@ def claim_again(home: Home, holder: str, job_name: str) -> None:
 def requeue(home: Home, job: model.Job, holder: str) -> Marker:
     """Put a claimed job back in its queue."""
     marker = marker_of(job)
-    _files.make_directory(home.queue(job.queue))
-    _files.move(home.claims(holder) / job.name, marker.path(home))
+    if not _move_claim(home.claims(holder) / job.name, marker.path(home)):
+        _create(marker.path(home))  # somebody deleted the claim
     return marker
 
 
@@ -105,12 +118,12 @@ def drop_claim(home: Home, holder: str, job_name: str) -> None:
 
 def take_over(home: Home, job_name: str, old_holder: str, new_holder: str) -> bool:
     """Move a claim from a holder that is gone; False if somebody else was quicker."""
-    return _files.move(home.claims(old_holder) / job_name, home.claims(new_holder) / job_name)
+    return _move_claim(home.claims(old_holder) / job_name, home.claims(new_holder) / job_name)
 
 
 def announce_finished(home: Home, job_name: str) -> None:
     """Tell those who wait for an answer."""
-    _files.create_marker(home.finished / job_name)
+    _create(home.finished / job_name)
 
 
 def collect_finished(home: Home, job_name: str) -> bool:
@@ -124,11 +137,7 @@ def collect_finished(home: Home, job_name: str) -> bool:
 
 def request_cancel(home: Home, job_name: str) -> None:
     """Wake the runner that has the job, so that it looks at the job's cancel file."""
-    try:
-        _files.create_marker(home.cancel_requests / job_name)
-    except FileNotFoundError:  # somebody deleted the spool
-        _files.make_directory(home.cancel_requests)
-        _files.create_marker(home.cancel_requests / job_name)
+    _create(home.cancel_requests / job_name)
 
 
 def waiting(home: Home, queue: str) -> Iterator[Marker]:
@@ -163,10 +172,11 @@ def cancel_requests(home: Home) -> list[str]:
     return [name for name in _names(home.cancel_requests) if validation.is_name(name)]
 
 
-def remove_holder(home: Home, holder: str) -> None:
-    """Remove a holder's directory if it is empty."""
+def remove_holder(home: Home, holder: str) -> bool:
+    """Remove a holder's directory if it is empty; whether it is gone."""
     with contextlib.suppress(OSError):
         home.claims(holder).rmdir()
+    return not home.claims(holder).exists()
 
 
 def _names(directory: Path, *, directories: bool = False) -> Iterator[str]:

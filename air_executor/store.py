@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,12 +106,23 @@ def submit_batch(home: Home, submissions: Sequence[Submission]) -> dict[str, Air
             accepted.append(submission)
         except AirExecutorError as error:
             refused[str(submission.job.name)] = error
-    try:
-        _create(home, accepted, refused)
-    except OSError as error:
-        where = error.filename or home.root
-        raise HomeError(f"{where}: cannot write the job: {error.strerror}; nothing was submitted") from error
+    accepted = _refuse_doubles(accepted, refused)
+    created, failure = _create(home, accepted, refused)
+    if failure is not None:
+        why = f"{failure.filename or home.root}: cannot write the job: {failure.strerror}"
+        if not created:
+            raise HomeError(f"{why}; nothing was submitted") from failure
+        for name in {each.job.name for each in accepted} - {each.job.name for each in created}:
+            refused.setdefault(name, HomeError(why))
     return refused
+
+
+def _refuse_doubles(submissions: list[Submission], refused: dict[str, AirExecutorError]) -> list[Submission]:
+    """The answer is by name, and could not say which of two was taken."""
+    counts = Counter(submission.job.name for submission in submissions)
+    for name in (name for name, count in counts.items() if count > 1):
+        refused[name] = JobExistsError(f"the batch has {counts[name]} jobs named {name}; none of them was submitted")
+    return [submission for submission in submissions if counts[submission.job.name] == 1]
 
 
 def _prepare(submission: Submission) -> None:
@@ -124,9 +135,27 @@ def _prepare(submission: Submission) -> None:
         task.job_name, task.created_at = job.name, job.created_at
 
 
-def _create(home: Home, submissions: Sequence[Submission], refused: dict[str, AirExecutorError]) -> None:
-    unplaced = [temporaries.submission(home.jobs) for _ in submissions]
+def _create(
+    home: Home, submissions: Sequence[Submission], refused: dict[str, AirExecutorError]
+) -> tuple[list[Submission], OSError | None]:
+    """Those that are submitted now, and why the others are not, should the home have refused some."""
     placed: list[Submission] = []
+    try:
+        _place_all(home, submissions, placed, refused)
+    except OSError as error:
+        return [each for each in placed if not _withdraw(home, each.job)], error
+    except BaseException:
+        for each in placed:
+            _withdraw(home, each.job)
+        raise
+    return _publish(home, placed)
+
+
+def _place_all(
+    home: Home, submissions: Sequence[Submission], placed: list[Submission], refused: dict[str, AirExecutorError]
+) -> None:
+    """Give the jobs their names, complete and durable; nobody starts one before it has a marker."""
+    unplaced = [temporaries.submission(home.jobs) for _ in submissions]
     try:
         each = len(submissions) <= SYNC_EACH
         for submission, temporary in zip(submissions, unplaced, strict=True):
@@ -137,14 +166,11 @@ def _create(home: Home, submissions: Sequence[Submission], refused: dict[str, Ai
                 _files.sync_directory(temporary)
             if _place(home, temporary, submission.job, refused):
                 placed.append(submission)
-        _publish(home, placed)
-    except BaseException:
-        for submission in placed:
-            _withdraw(home, submission.job)
-        raise
+        if placed:
+            _files.sync_directory(home.jobs)
     finally:
         for temporary in unplaced:
-            shutil.rmtree(temporary, ignore_errors=True)
+            temporaries.remove(temporary)
 
 
 def _write_directory(directory: Path, submission: Submission, *, durable: bool) -> None:
@@ -170,26 +196,47 @@ def _place(home: Home, temporary: Path, job: model.Job, refused: dict[str, AirEx
     return True
 
 
-def _publish(home: Home, submissions: Sequence[Submission]) -> None:
-    """Make the names durable, then let the runners see them."""
-    if not submissions:
-        return
-    _files.sync_directory(home.jobs)
+def _publish(home: Home, submissions: Sequence[Submission]) -> tuple[list[Submission], OSError | None]:
+    """Let the runners see jobs that are durable; those that can be shown to none are withdrawn."""
+    created, failure = [], None
     for submission in submissions:
-        spool.enqueue(home, submission.job, durable=False)
-    for queue in {submission.job.queue for submission in submissions}:
-        _files.sync_directory(home.queue(queue))
+        try:
+            spool.enqueue(home, submission.job, durable=False)
+        except OSError as error:
+            failure = error
+            if _withdraw(home, submission.job):
+                continue
+        created.append(submission)
+    for queue in {submission.job.queue for submission in created}:
+        with contextlib.suppress(OSError):  # the jobs are durable, and their markers can be made again from them
+            _files.sync_directory(home.queue(queue))
+    return created, failure
 
 
-def _withdraw(home: Home, job: model.Job) -> None:
-    """Undo a placed job, unless a runner was quick enough to claim it: then it runs."""
-    with contextlib.suppress(OSError):
-        marker = spool.marker_of(job).path(home)
-        seen = marker.exists()
-        if seen:
-            marker.unlink()
-        if seen or not any((home.claims(holder) / job.name).exists() for holder in spool.holders(home)):
-            shutil.rmtree(home.job(job.name).root, ignore_errors=True)
+def _withdraw(home: Home, job: model.Job) -> bool:
+    """Undo a placed job; False if it stays, because somebody has found it, or because the home refuses that, too.
+
+    One that stays is submitted: it waits, and a repair gives it a marker if it has none.
+    """
+    lock = _files.Lock(home.job(job.name).lock)  # under the lock no repair can give it a marker
+    removed = temporaries.removal(home.jobs)
+    try:
+        if not lock.acquire() or _is_found(home, job):
+            return False
+        home.job(job.name).root.rename(removed)
+    except (OSError, AirExecutorError):
+        return False
+    finally:
+        lock.release()
+    temporaries.remove(removed)
+    return True
+
+
+def _is_found(home: Home, job: model.Job) -> bool:
+    if spool.marker_of(job).path(home).exists():
+        return True
+    claimed = any((home.claims(holder) / job.name).exists() for holder in spool.holders(home))  # after the marker
+    return claimed or read(home, job.name).state is not model.JobState.WAITING
 
 
 # --- Reading ---

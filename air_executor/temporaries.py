@@ -5,6 +5,7 @@
     jobs/.tmp-<writer>                a submission that is being written
     jobs/.tmp-removed-<writer>        a job that is being removed
     <directory>/.<file>.<writer>.tmp  what is about to replace a file
+    jobs/<job>/.<file>.attempt-<n>.tmp  what replaces a file once state.json says that this attempt has begun
 
 `<writer>` says which process it was, so that what a dead one left can go at once, and what a living one writes is left
 alone however long it takes.
@@ -35,20 +36,26 @@ _WRITER = re.compile(r"(?P<host>[0-9a-f]{8})(?P<boot>[0-9a-f]{8})-(?P<pid>\d+)-(
 
 def submission(jobs: Path) -> Path:
     """Where to write a job before it gets its name."""
-    return jobs / f"{TEMPORARY_PREFIX}{_writer()}"
+    return jobs / f"{TEMPORARY_PREFIX}{writer()}"
 
 
 def removal(jobs: Path) -> Path:
     """Where a job goes before its files are removed."""
-    return jobs / f"{TEMPORARY_PREFIX}removed-{_writer()}"
+    return jobs / f"{TEMPORARY_PREFIX}removed-{writer()}"
 
 
 def replacement(path: Path) -> Path:
     """Where to write what shall replace a file. No longer than it must be: a name may have 255 bytes."""
-    return path.with_name(f".{path.name[:150]}.{_writer()}{_SUFFIX}")
+    return path.with_name(f".{path.name[:150]}.{writer()}{_SUFFIX}")
 
 
-def _writer() -> str:
+def of_attempt(path: Path, attempt: int) -> Path:
+    """Where to write what shall replace a file when an attempt begins."""
+    return path.with_name(f".{path.name}.attempt-{attempt}{_SUFFIX}")
+
+
+def writer() -> str:
+    """What is in a name that only this process uses."""
     return f"{_this_process(os.getpid())}-{uuid.uuid4().hex[:8]}"
 
 
@@ -78,18 +85,18 @@ def abandoned(directory: Path) -> Iterator[Path]:
     """The temporaries in a directory that nobody will ever finish."""
     for path in within(directory):
         with contextlib.suppress(FileNotFoundError):
-            if _is_dead(path.name) or time.time() - path.lstat().st_mtime > GIVEN_UP_TIME:
+            if is_of_the_dead(path.name) or time.time() - path.lstat().st_mtime > GIVEN_UP_TIME:
                 yield path
 
 
-def _is_dead(name: str) -> bool:
-    """Whether the writer was a process of this host and is gone."""
-    writer = _WRITER.search(name)
-    if writer is None or writer["host"] != _short(processes.host()):
+def is_of_the_dead(name: str) -> bool:
+    """Whether the process in a name was one of this host and is gone."""
+    found = _WRITER.search(name)
+    if found is None or found["host"] != _short(processes.host()):
         return False
-    if writer["boot"] != _short(processes.boot_id()):
+    if found["boot"] != _short(processes.boot_id()):
         return True
-    return processes.start_time(int(writer["pid"])) != int(writer["start"])
+    return processes.start_time(int(found["pid"])) != int(found["start"])
 
 
 def remove(path: Path) -> bool:

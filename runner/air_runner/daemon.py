@@ -463,6 +463,8 @@ class Runner:
             why = "its ephemeral runner ended without a result"
         elif ended is not None and ended.code == ephemeral.EXIT_NOT_OURS:
             pid = NOT_OURS
+        elif ended is not None and ended.code == ephemeral.EXIT_GOOD_UNWRITTEN:
+            outcome = model.Exit(model.ExitKind.SUCCESS, "completed", code=0)
         elif ended is not None:
             outcome = ended.as_exit(why)
         if ended is None or not ended.good:

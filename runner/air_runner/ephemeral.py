@@ -30,6 +30,13 @@ EXIT_DONE = 0
 EXIT_NOT_OURS = 75
 """The job is held by another process, gone, or not waiting; nothing was done."""
 
+EXIT_GOOD_UNWRITTEN = 76
+"""The job went well, and the home refuses to be told so; the runner writes it when it can."""
+
+END_PATIENCE = 60.0
+END_PAUSE = 0.2
+"""Seconds, altogether and between two attempts, that the end of a job is tried to be written."""
+
 LOCK_WAIT = 2.0
 """Seconds to wait for the lock: somebody may be looking at it just now."""
 
@@ -66,15 +73,16 @@ def run_job(home: Home, name: str, runner_id: str, rules: taskloop.Rules, *, mod
         job.start(processes.identify(os.getpid(), runner_id), by=by)
         outcome = _run_body(job, module, rules)
         kill_descendants()
-        _finish(job, outcome, by, measure_usage(time.monotonic() - started))
-    return EXIT_DONE
+        return _finish_patiently(job, outcome, by, measure_usage(time.monotonic() - started))
 
 
 def _run_body(job: held.HeldJob, module: str | None, rules: taskloop.Rules) -> model.Exit:
-    """A fault of ours, or a home that refuses to be written, must not leave the job without an end."""
+    """A fault of ours must not leave the job without an end."""
     try:
         return _choose_body(job, module, rules)(job)
     except Exception as error:
+        if isinstance(error, OSError) and all(task.status is TaskStatus.PENDING for task in job.tasks):
+            raise  # of a home that refuses to be written: the runner puts the job back
         traceback.print_exc()
         return model.Exit(ExitKind.START_FAILED, f"its ephemeral runner failed: {type(error).__name__}: {error}")
 
@@ -90,6 +98,21 @@ def _choose_body(job: held.HeldJob, module: str | None, rules: taskloop.Rules) -
     if module is not None and is_inline(job.tasks, module):
         return lambda held_job: run_inline(held_job, module)
     return lambda held_job: taskloop.TaskLoop(held_job, rules).run()
+
+
+def _finish_patiently(job: held.HeldJob, outcome: model.Exit, by: str, used: dict[str, Any]) -> int:
+    """A disk that is full for a while must not make a failure of a job whose body went well."""
+    deadline = time.monotonic() + END_PATIENCE
+    while True:
+        try:
+            _finish(job, outcome, by, used)
+            return EXIT_DONE
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"cannot write the end of {job.job.name}: {error}; trying again\n")
+            if time.monotonic() >= deadline:
+                return EXIT_GOOD_UNWRITTEN if outcome.kind is ExitKind.SUCCESS else 1
+            time.sleep(END_PAUSE)
 
 
 def _finish(job: held.HeldJob, outcome: model.Exit, by: str, used: dict[str, Any]) -> None:
@@ -148,7 +171,8 @@ def run_inline(job: held.HeldJob, module: str) -> model.Exit:
     """Run the module's `main` here: the same as executing the task's command line, without starting Python anew."""
     task = job.tasks[0]
     job.set_task(task, TaskStatus.RUNNING)
-    job.write_tasks()
+    job.show_tasks()
+    _redirect_output(job.paths.log(task.id))
     code = _call_main(job, task, module)
     ended = supervise.Ended(code, None)
     reason = supervise.take_reason(job.paths.reason(task.id))
@@ -167,7 +191,6 @@ def _call_main(job: held.HeldJob, task: model.Task, module: str) -> int:
     try:
         if task.cwd is not None:
             os.chdir(task.cwd)
-        _redirect_output(job.paths.log(task.id))
         sys.argv = task.args[1:]
         code = importlib.import_module(module).main(task.args[2:])
         return code if isinstance(code, int) else 0

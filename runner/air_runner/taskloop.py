@@ -218,7 +218,7 @@ class TaskLoop:
     def _write_if_due(self) -> None:
         moment = time.monotonic()
         if moment - self.written_at >= WRITE_INTERVAL:
-            self.job.write_tasks()
+            self.job.show_tasks()
             self.written_at = moment
 
 

@@ -103,7 +103,7 @@ def test_a_job_that_ended_while_no_runner_was_there_is_settled(
     first.kill()
     (tmp_path / "go").touch()
     assert ended(client, "short").state is JobState.COMPLETED
-    assert spool.finished(home) == ["short"]
+    wait_for(lambda: spool.finished(home) == ["short"], what="the answer")
 
 
 def test_killed_ephemeral_runner_is_noticed_with_its_signal(

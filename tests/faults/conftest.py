@@ -1,0 +1,42 @@
+"""How much is tried, and the table of it at the end of a test session."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+WORKERS = 3
+COVERED: Counter[tuple[str, str, str]] = Counter()
+"""Points by what was done, operation and system call."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faults", action="store_true", help="every error at every point, not a selection (minutes)")
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each, because they fork what is traced."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def all_faults(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--all-faults")) or os.environ.get("AIR_EXECUTOR_TEST_ALL_FAULTS") == "1"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Points covered, per operation and call."""
+    for what in sorted({what for what, _, _ in COVERED}):
+        found = {(operation, call): count for (kind, operation, call), count in COVERED.items() if kind == what}
+        terminalreporter.section(f"{what}: {sum(found.values())} points")
+        for operation in sorted({operation for operation, _ in found}):
+            calls = {call: count for (name, call), count in found.items() if name == operation}
+            line = "  ".join(f"{call} {count}" for call, count in sorted(calls.items()))
+            terminalreporter.write_line(f"{operation:<14}{sum(calls.values()):>4}  {line}")
