@@ -34,7 +34,10 @@ def alive(process: psutil.Process) -> bool:
 
 
 def exists(pid: int) -> bool:
-    return psutil.pid_exists(pid) and alive(psutil.Process(pid))
+    try:
+        return alive(psutil.Process(pid))
+    except GONE:
+        return False
 
 
 def describe(process: psutil.Process) -> str:

@@ -130,15 +130,18 @@ class Stack:
     def running(self, name: str) -> bool:
         return name in self._components and self._components[name].poll() is None
 
+    def live_components(self) -> list[str]:
+        return [name for name in self._components if self.running(name)]
+
     def end_component(self, name: str, number: signal.Signals = signal.SIGTERM, seconds: float = 60) -> None:
         popen = self._components.pop(name)
         popen.send_signal(number)
         popen.wait(seconds)
 
-    def kill_scheduler(self) -> None:
+    def kill_scheduler(self, name: str = "scheduler") -> None:
         """kill -9, the scheduler's process alone: what it started is on its own from now on."""
-        children = self.component("scheduler").children()
-        self.end_component("scheduler", signal.SIGKILL)
+        children = self.component(name).children()
+        self.end_component(name, signal.SIGKILL)
         # Airflow's log server does not notice the death of its parent, and would keep the port from the next one.
         processes.end([child for child in children if "serve-logs" in processes.describe(child)], 5)
 
