@@ -25,9 +25,9 @@ Start a runner: it watches the queues and runs their jobs.
 In the foreground it writes its log to the terminal too. The first SIGTERM or
 Ctrl-C drains it: it claims nothing more and ends after its jobs; the second
 stops the jobs. With --handover a SIGTERM ends it at once, and its jobs go on
-under the next runner of this host. With --detach it runs on its own, and this command returns
-when it is ready. What is not given is taken from the environment
-(AIR_EXECUTOR_RUNNER_SLOTS ...), then from config.toml."""
+under the next runner of this host. With --detach it runs on its own, and this
+command returns when it is ready. What is not given is taken from the
+environment (AIR_EXECUTOR_RUNNER_SLOTS ...), then from config.toml."""
 
 _STOP_TEXT = """\
 Ask a runner to end: it claims nothing more, and ends after its jobs. With

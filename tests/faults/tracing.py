@@ -13,6 +13,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -95,18 +96,17 @@ def run(home: Path, program: Callable[[], int | None], injection: Injection | No
     """Run `program` in a process of its own and watch it."""
     with tempfile.TemporaryDirectory(prefix="fault-") as directory:
         scratch = Path(directory)
-        reader, writer = os.pipe()
+        ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            os.close(writer)
-            _become(program, reader, scratch)
-        os.close(reader)
-        try:
+            ours.close()
+            _become(program, theirs, scratch)
+        theirs.close()
+        with ours:
+            assert ours.recv(1), f"the process {pid} ended before it could be traced"
             with attached(pid, scratch / "log", injection.flags if injection else ()):
-                os.write(writer, b"1")
+                ours.send(b"1")
                 status = wait(pid)
-        finally:
-            os.close(writer)
         code = os.waitstatus_to_exitcode(status)
         lines = (scratch / "log").read_text("utf-8", "replace").splitlines()
         calls, hit = read_log(lines, str(home))
@@ -114,16 +114,20 @@ def run(home: Path, program: Callable[[], int | None], injection: Injection | No
         return Ended(calls, code if code >= 0 else None, output, errors, hit)
 
 
-def _become(program: Callable[[], int | None], reader: int, scratch: Path) -> None:
-    """Never returns. As the interpreter runs a program: exceptions and SystemExit become an exit code."""
+def _become(program: Callable[[], int | None], tracer: socket.socket, scratch: Path) -> None:
+    """Never returns. As the interpreter runs a program: exceptions and SystemExit become an exit code.
+
+    All that is done before the tracer is asked to attach is no part of the program, and its calls are not counted.
+    """
     code: int | None = 1
     try:
         os.setsid()
         allow_tracing()
         for fd, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(scratch / name, os.O_WRONLY | os.O_CREAT, 0o600), fd)
-        os.read(reader, 1)
-        os.close(reader)
+        tracer.send(b"1")
+        tracer.recv(1)
+        tracer.close()
         code = program()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
