@@ -21,3 +21,20 @@ ensure_postgresql() {
   run_step "Installing PostgreSQL" "$1" install_postgresql ||
     die "apt-get could not install postgresql: put right what is shown above, or install it by hand (all output: $1)"
 }
+
+install_packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update && apt-get install --yes --no-install-recommends "$@"
+}
+
+# ensure_programs LOG NAME...: programs whose packages have their names.
+ensure_programs() {
+  local log=$1 name
+  local -a missing=()
+  shift
+  for name; do command -v "$name" >/dev/null || missing+=("$name"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  can_install || die "the tests need ${missing[*]}: install them (apt install ${missing[*]})"
+  run_step "Installing ${missing[*]}" "$log" install_packages "${missing[@]}" ||
+    die "apt-get could not install ${missing[*]}: put right what is shown above, or install it by hand (all output: $log)"
+}
