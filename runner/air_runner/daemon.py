@@ -13,32 +13,34 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from air_executor import _files, model, processes, repair, runners, spool, store
+from air_executor import model, processes, repair, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import RetentionSettings, RunnerSettings
 from air_runner import (
     __version__,
+    endings,
     enforcement,
-    ephemeral,
     limits,
     orphans,
     pruner,
     recovery,
     scheduling,
     signals,
-    supervise,
     taskloop,
     upkeep,
 )
+from air_runner.clock import Clock
+from air_runner.endings import Endings
+from air_runner.guard import SpoolGuard
 from air_runner.jobs import Running, RunningJobs
 from air_runner.launchers import Event, Exited, Launched, Launcher, Refused
 from air_runner.launchers.exec import ExecLauncher
 from air_runner.launchers.fork import ForkLauncher
+from air_runner.presence import Presence
 from air_runner.watch import SpoolWatch
 
 log = logging.getLogger(__name__)
@@ -52,43 +54,6 @@ LOOK_INTERVAL_FULL = 30.0
 RECOVER_INTERVAL = 3.0
 GONE_INTERVAL = 1.0
 """Seconds between looks at whether processes are still there of whose end nobody told."""
-RETRY_INTERVAL = 0.2
-"""Seconds between attempts at a job whose lock is not free yet although its ephemeral runner is gone."""
-
-
-@dataclass
-class Clock:
-    """When each thing is due next, monotonic seconds."""
-
-    due: dict[str, float] = field(default_factory=dict)
-
-    def every(self, what: str, seconds: float, moment: float) -> bool:
-        """Whether `what` is due now; if so, it is due again after so many seconds."""
-        if moment < self.due.get(what, 0.0):
-            return False
-        self.due[what] = moment + seconds
-        return True
-
-    def at_latest(self, what: str, moment: float) -> None:
-        """Make it due then, unless it is due before."""
-        self.due[what] = min(self.due.get(what, 0.0), moment)
-
-    def soon(self, what: str) -> None:
-        """Make it due now."""
-        self.due[what] = 0.0
-
-
-@dataclass
-class Unresolved:
-    """A job whose ephemeral runner is gone and whose lock is still held by something it left."""
-
-    pid: int
-    why: str
-    outcome: model.Exit | None
-
-
-NOT_OURS = 0
-"""In place of the pid of an ephemeral runner that never had the job: nothing of the job's is left of it."""
 
 
 class Runner:
@@ -118,7 +83,7 @@ class Runner:
         self.by = f"runner {runner_id}"
         self.backlog = scheduling.Backlog()
         self.running = RunningJobs()
-        self.unresolved: dict[str, Unresolved] = {}
+        self.endings = Endings(home, runner_id, self.by)
         self.early: dict[str, spool.Marker] = {}
         """Markers of jobs that wait again although the process of their last attempt has not quite gone."""
         self.forks: ForkLauncher | None = None
@@ -127,14 +92,13 @@ class Runner:
         self.seen = recovery.Sightings()
         self.upkeep = upkeep.Upkeep(home, self.by, self._repaired)
         self.pruner = pruner.Pruner(home, retention or RetentionSettings(interval=0.0))
-        self.spool_seen: tuple[object, ...] = ()
-        """Which directories the spool consisted of when it was last looked at."""
+        self.guard = SpoolGuard(home, runner_id, settings.queues)
         self.draining = self.stopping = self.leaving = False
         self.orphans: orphans.Orphans | None = None
         """Only a runner in a process of its own may take it that all children are its own."""
         self.busy_at = time.monotonic()
         moment = model.now()
-        self.info = runners.RunnerInfo(
+        info = runners.RunnerInfo(
             id=runner_id,
             process=processes.identify(os.getpid()),
             queues=list(settings.queues),
@@ -146,6 +110,7 @@ class Runner:
             heartbeat=settings.heartbeat,
             embedded=embedded,
         )
+        self.presence = Presence(home, info)
 
     # --- Life ---
 
@@ -164,16 +129,16 @@ class Runner:
     def _is_over(self) -> bool:
         if self.leaving:  # a job that a template was asked for has no process yet that could go on alone
             return all(running.pid is not None for running in self.running)
-        return self.stopping and not self.running and not self.unresolved
+        return self.stopping and not self.running and not self.endings
 
     def _set_up(self) -> None:
         self.selector = selectors.DefaultSelector()
         self.pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
         self.selector.register(self.pipe, selectors.EVENT_READ, self._on_signals)
         self.orphans = orphans.Orphans(self.home, self.id, adopts=processes.become_subreaper())
-        runners.enlist(self.home, self.info)  # before all else: one of this name that died shall not be cleaned up
+        self.presence.begin()  # before all else: one of this name that died shall not be cleaned up
         self._beat()
-        self._make_spool()
+        self.guard.make()
         self.launchers: list[Launcher] = [ExecLauncher(self.home, self.id, self.rules)]
         if self.settings.launcher == "fork":
             self.forks = ForkLauncher(self.home, self.id, self.rules, self.selector, self._on_events)
@@ -189,7 +154,7 @@ class Runner:
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it
                 os.write(self.ready_fd, b"1")
             os.close(self.ready_fd)
-        log.info("runner %s serves %s with %d slots", self.id, ", ".join(self.info.queues), self.info.slots)
+        log.info("runner %s serves %s with %d slots", self.id, ", ".join(self.settings.queues), self.settings.slots)
 
     def _tear_down(self) -> None:
         """Heartbeats stop last: until then nobody may take this runner for dead."""
@@ -201,9 +166,7 @@ class Runner:
         self.pruner.stop()
         if self.forks is not None:
             self.forks.close()
-        if not spool.claimed(self.home, self.id):
-            spool.remove_holder(self.home, self.id)
-            self.home.runner(self.id).unlink(missing_ok=True)
+        self.presence.end()
         self.pipe.close()
         self.selector.close()
         log.info("runner %s ended", self.id)
@@ -301,8 +264,8 @@ class Runner:
             self._safely("the spool", self._guard_spool)
             self._safely("recovery", self._recover)
             self._safely("what jobs left", self._kill_orphans)  # what was about to be a program when it lost its parent
-        if self.unresolved and self.clock.every("retry", RETRY_INTERVAL, moment):
-            self._retry_unresolved()
+        if self.endings and self.clock.every("retry", self.endings.retry_interval, moment):
+            self._retry_endings()
         if self.clock.every("gone", GONE_INTERVAL, moment):
             for running in self.running:
                 self._safely(f"the process of {running.job.name}", self._check_gone, running)
@@ -321,9 +284,9 @@ class Runner:
             "look",
             *(["start"] if len(self.backlog) and self._has_room() else []),
             *(["limits", "gone"] if self.running else []),
-            *(["retry"] if self.unresolved else []),
+            *(["retry"] if self.endings else []),
         ]
-        return max(0.0, min(self.clock.due.get(name, 0.0) for name in names) - time.monotonic())
+        return self.clock.seconds_left(names, time.monotonic())
 
     def _look_interval(self) -> float:
         if not self.watch.works:
@@ -339,13 +302,7 @@ class Runner:
             self._obey(path.name)
 
     def _beat(self) -> None:
-        self.info.heartbeat_at = model.now()
-        self.info.working, self.info.draining = len(self.running), self.draining
-        try:
-            runners.write(self.home, self.info)
-            _files.make_directory(self.home.claims(self.id))  # again: somebody may have deleted the spool
-        except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later
-            log.error("cannot write %s: %s", self.home.runner(self.id), error.strerror)
+        self.presence.beat(working=len(self.running), draining=self.draining)
         if self.forks is not None:
             self.forks.check()
 
@@ -353,24 +310,18 @@ class Runner:
         """End when there is nothing to do and nobody who may want something."""
         if self.running or len(self.backlog) or not self.settings.linger:
             self.busy_at = moment
-        elif moment - self.busy_at > self.settings.linger and not self._wanted():
+        elif moment - self.busy_at > self.settings.linger and not self.presence.is_wanted(self.settings.linger):
             log.info("nothing to do for %.0f s and no submitter is there", self.settings.linger)
             self.control("stop")
-
-    def _wanted(self) -> bool:
-        try:
-            return time.time() - self.home.keepalive.stat().st_mtime < self.settings.linger
-        except FileNotFoundError:
-            return False
 
     # --- Starting ---
 
     def _fill_slots(self) -> None:
-        while self._has_room() and time.monotonic() >= self.clock.due.get("start", 0.0):
+        while self._has_room() and self.clock.is_due("start", time.monotonic()):
             marker = self.backlog.pop()
             if marker is None:
                 return
-            if marker.job in self.running or marker.job in self.unresolved:
+            if marker.job in self.running or marker.job in self.endings:
                 self.early[marker.job] = marker
                 continue
             try:
@@ -390,7 +341,7 @@ class Runner:
         """The system refuses, which is not the job's fault: neither it nor those after it are tried for a while."""
         log.error("cannot start %s: %s; trying again in %.0f s", marker.job, error, LOOK_INTERVAL)
         self.backlog.add(marker)
-        self.clock.due["start"] = time.monotonic() + LOOK_INTERVAL
+        self.clock.not_before("start", time.monotonic() + LOOK_INTERVAL)
 
     def _launch(self, name: str) -> None:
         try:
@@ -456,88 +407,42 @@ class Runner:
         if running.pidfd is not None:
             self.selector.unregister(running.pidfd)
             os.close(running.pidfd)
-        ended = None if status is None else supervise.from_wait_status(status)
-        why = f"its ephemeral runner (pid {pid}) {'is gone' if ended is None else f'ended: {ended.describe()}'}"
-        outcome = None
-        if ended is not None and ended.good:
-            why = "its ephemeral runner ended without a result"
-        elif ended is not None and ended.code == ephemeral.EXIT_NOT_OURS:
-            pid = NOT_OURS
-        elif ended is not None and ended.code == ephemeral.EXIT_GOOD_UNWRITTEN:
-            outcome = model.Exit(model.ExitKind.SUCCESS, "completed", code=0)
-        elif ended is not None:
-            outcome = ended.as_exit(why)
-        if ended is None or not ended.good:
+        end = endings.explain(pid, status)
+        if not end.seen_well:
             self._safely("what a job left", self._kill_orphans)
-        self._settle(running.job.name, pid, why, outcome)
+        self._settle(running.job.name, end)
 
     def _kill_orphans(self) -> None:
         if self.orphans is not None:
             self.orphans.kill(self.running.pids | (self.forks.pids if self.forks is not None else set()))
 
-    def _settle(self, name: str, pid: int, why: str, outcome: model.Exit | None) -> None:
-        """See to it that the job has an end. Mostly its ephemeral runner wrote it, and the claim is gone."""
-        if (self.home.claims(self.id) / name).exists():
-            self._write_end(name, pid, why, outcome)
+    def _settle(self, name: str, end: endings.End) -> None:
+        if self.endings.settle(name, end):
+            self.clock.soon("look")
         if marker := self.early.pop(name, None):
             self.backlog.add(marker)
+        self.clock.at_latest("retry", time.monotonic() + self.endings.retry_interval)
 
-    def _write_end(self, name: str, pid: int, why: str, outcome: model.Exit | None) -> None:
-        try:
-            if pid != NOT_OURS:
-                supervise.kill_remnants(self.home, name, pid)  # whether or not its end was seen, they may run on
-            verdict = repair.resolve(self.home, name, why, by=self.by, holder=self.id, outcome=outcome)
-        except OSError as error:
-            log.error("cannot write the end of %s: %s; trying again", name, error)
-            verdict = repair.Verdict.LEAVE
-        if verdict is repair.Verdict.QUEUE:
-            self.clock.soon("look")
-        if verdict is repair.Verdict.LEAVE:
-            if pid != NOT_OURS:  # of a job that another process has, recovery finds that process and watches it
-                self.unresolved[name] = Unresolved(pid, why, outcome)
-        elif verdict is not repair.Verdict.SETTLE:
-            log.warning("%s: %s (%s)", name, why, verdict.value)
-
-    def _retry_unresolved(self) -> None:
-        waiting, self.unresolved = self.unresolved, {}
-        for name, item in waiting.items():
-            self._safely(f"the end of {name}", self._settle, name, item.pid, item.why, item.outcome)
+    def _retry_endings(self) -> None:
+        for name, end in self.endings.take_unresolved().items():
+            self._safely(f"the end of {name}", self._settle, name, end)
 
     # --- The spool ---
 
-    def _make_spool(self) -> None:
-        store.ensure_home(self.home)
-        for directory in (self.home.claims(self.id), *map(self.home.queue, self.settings.queues)):
-            _files.make_directory(directory)
-        self.spool_seen = self._look_at_spool()
-
-    def _look_at_spool(self) -> tuple[object, ...]:
-        parts = (path for path in self.home.directories if path.is_relative_to(self.home.spool))
-        own = (self.home.claims(self.id), *map(self.home.queue, self.settings.queues))
-        return tuple(_files.identity(path) for path in (*parts, *own))
-
     def _guard_spool(self) -> None:
-        """Somebody may delete the spool, or a part of it: all that is in it can be made again from the jobs."""
-        if self._look_at_spool() != self.spool_seen:
+        if self.guard.is_changed():
             log.warning("%s was deleted, or a part of it; making it again from the jobs", self.home.spool)
-            self._make_spool()
+            self.guard.make()
             self.watch.stop()  # it watches what is gone
             self.watch.start()
             self.upkeep.repair_soon()
-        claimed = set(spool.claimed(self.home, self.id))
-        for running in self.running:
-            if running.job.name not in claimed:
-                self._safely(f"the claim of {running.job.name}", self._claim_again, running.job.name)
-
-    def _claim_again(self, name: str) -> None:
-        """An ephemeral runner drops the claim when it has written the end: then there is nothing to claim."""
-        if not store.read(self.home, name).state.terminal:
-            spool.claim_again(self.home, self.id, name)
+        for name in self.guard.lost_claims(self.running.names):
+            self._safely(f"the claim of {name}", self.guard.claim_again, name)
 
     # --- Recovery ---
 
     def _recover(self) -> None:
-        watched = self.running.names | set(self.unresolved)
+        watched = self.running.names | set(self.endings)
         for found in recovery.recover(self.home, self.id, watched, self.seen):
             if isinstance(found, recovery.Adopted):
                 self._safely(f"the takeover of {found.job.name}", self._adopt, found)

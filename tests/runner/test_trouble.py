@@ -103,9 +103,9 @@ def test_the_end_of_one_job_that_cannot_be_written_costs_no_other(
     with monkeypatch.context() as patched:
         patched.setattr(repair, "resolve", out_of_files)
         runner._on_events([fork.Exited(NOBODY + 1, 256), fork.Exited(NOBODY + 2, 256)])
-    assert len(runner.running) == 0 and sorted(runner.unresolved) == ["a", "b"]
+    assert len(runner.running) == 0 and sorted(runner.endings) == ["a", "b"]
     tick(runner)
-    assert not runner.unresolved
+    assert not runner.endings
 
 
 def test_markers_and_claims_that_name_no_job_do_no_harm(

@@ -1,0 +1,42 @@
+"""The runner's part of the spool. Somebody may delete it, or a part: all that is in it can be made from the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from air_executor import _files, spool, store
+from air_executor.paths import Home
+
+
+class SpoolGuard:
+    """Makes the directories that a runner needs, and knows when they are no longer the same."""
+
+    def __init__(self, home: Home, runner_id: str, queues: Iterable[str]) -> None:
+        self._home, self._id = home, runner_id
+        self._own = (home.claims(runner_id), *map(home.queue, queues))
+        self._seen: tuple[object, ...] = ()
+
+    def make(self) -> None:
+        """Make what is not there."""
+        store.ensure_home(self._home)
+        for directory in self._own:
+            _files.make_directory(directory)
+        self._seen = self._look()
+
+    def is_changed(self) -> bool:
+        """Whether a directory is gone, or is another one, since they were made."""
+        return self._look() != self._seen
+
+    def lost_claims(self, running: Iterable[str]) -> list[str]:
+        """Of these jobs, those without a claim of this runner."""
+        claimed = set(spool.claimed(self._home, self._id))
+        return [name for name in running if name not in claimed]
+
+    def claim_again(self, name: str) -> None:
+        """An ephemeral runner drops the claim when it has written the end: then there is nothing to claim."""
+        if not store.read(self._home, name).state.terminal:
+            spool.claim_again(self._home, self._id, name)
+
+    def _look(self) -> tuple[object, ...]:
+        parts = (path for path in self._home.directories if path.is_relative_to(self._home.spool))
+        return tuple(_files.identity(path) for path in (*parts, *self._own))

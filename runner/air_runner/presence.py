@@ -1,0 +1,53 @@
+"""What others know of a runner: its file and its heartbeats. And whether any submitter said that it is there."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from air_executor import _files, model, runners, spool
+from air_executor.paths import Home
+
+log = logging.getLogger(__name__)
+
+
+class Presence:
+    """The file of a runner.
+
+    Args:
+        info: what it says at first.
+    """
+
+    def __init__(self, home: Home, info: runners.RunnerInfo) -> None:
+        self._home, self._info = home, info
+
+    def begin(self) -> None:
+        """Take the name.
+
+        Raises:
+            RunnerError: another runner has it.
+        """
+        runners.enlist(self._home, self._info)
+
+    def beat(self, *, working: int, draining: bool) -> None:
+        """Say what this runner does, and that it lives."""
+        self._info.heartbeat_at = model.now()
+        self._info.working, self._info.draining = working, draining
+        try:
+            runners.write(self._home, self._info)
+            _files.make_directory(self._home.claims(self._info.id))  # again: somebody may have deleted the spool
+        except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later
+            log.error("cannot write %s: %s", self._home.runner(self._info.id), error.strerror)
+
+    def end(self) -> None:
+        """Leave, unless jobs are left to the next runner, which then needs to know whose they were."""
+        if not spool.claimed(self._home, self._info.id):
+            spool.remove_holder(self._home, self._info.id)
+            self._home.runner(self._info.id).unlink(missing_ok=True)
+
+    def is_wanted(self, linger: float) -> bool:
+        """Whether a submitter said in the last `linger` seconds that it is there."""
+        try:
+            return time.time() - self._home.keepalive.stat().st_mtime < linger
+        except FileNotFoundError:
+            return False
