@@ -30,6 +30,9 @@ HOME_NAME = ".air-executor"
 TEMPORARY_PREFIX = ".tmp-"
 """A job directory that is not complete yet; no job name starts with a dot."""
 
+JOB_LOCK = "runner.lock"
+"""In the directory of each job: who has taken it may still be running the job."""
+
 
 class JobPaths:
     """The files of one job."""
@@ -53,7 +56,7 @@ class JobPaths:
 
     @property
     def lock(self) -> Path:
-        return self.root / "runner.lock"
+        return self.root / JOB_LOCK
 
     @property
     def events(self) -> Path:

@@ -133,16 +133,16 @@ def send(processes: list[psutil.Process], number: signal.Signals) -> None:
 
 def kill_tree(pid: int) -> None:
     """KILL a process and all its descendants."""
-    _kill(lambda: tree(pid))
+    kill_all(lambda: tree(pid))
 
 
 def kill_descendants(pid: int) -> None:
     """KILL all descendants of a process, and not the process itself."""
-    _kill(lambda: tree(pid)[1:])
+    kill_all(lambda: tree(pid)[1:])
 
 
-def _kill(find: Callable[[], list[psutil.Process]]) -> None:
-    """All are stopped first, so that none can fork faster than it is found."""
+def kill_all(find: Callable[[], list[psutil.Process]]) -> None:
+    """KILL what `find` finds. All are stopped first, so that none can fork faster than it is found."""
     seen: set[int] = set()
     found = find()
     while new := [process for process in found if process.pid not in seen]:

@@ -48,6 +48,8 @@ class RunnerSettings:
     """Seconds between two heartbeats; a runner of another host counts as dead after five of them."""
     linger: float = 0.0
     """Seconds after which a runner that has nothing to do and that no submitter wants ends; 0: never."""
+    cgroup: bool = False
+    """Whether the runner makes a control group for itself and its jobs: none escapes when all of it is killed."""
     handover: bool = False
     """Whether a SIGTERM ends the runner at once and leaves its jobs to the next one; else it drains."""
 

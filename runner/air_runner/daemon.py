@@ -22,6 +22,7 @@ from air_executor.paths import Home
 from air_executor.settings import RetentionSettings, RunnerSettings
 from air_runner import (
     __version__,
+    cgroups,
     endings,
     enforcement,
     limits,
@@ -63,6 +64,7 @@ class Runner:
         runner_id: its name in `runners/`, and the holder of its claims.
         embedded: started by an executor.
         ready_fd: where to write one byte when the runner is ready.
+        group: the control group that it is in.
         retention: which jobs that are over it keeps; None: all.
     """
 
@@ -75,6 +77,7 @@ class Runner:
         embedded: bool = False,
         ready_fd: int | None = None,
         retention: RetentionSettings | None = None,
+        group: cgroups.Group | None = None,
     ) -> None:
         self.home, self.settings, self.id = home, settings, runner_id
         self.ready_fd = ready_fd
@@ -94,6 +97,7 @@ class Runner:
         self.pruner = pruner.Pruner(home, retention or RetentionSettings(interval=0.0))
         self.guard = SpoolGuard(home, runner_id, settings.queues)
         self.draining = self.stopping = self.leaving = False
+        self.group = group
         self.orphans: orphans.Orphans | None = None
         """Only a runner in a process of its own may take it that all children are its own."""
         self.busy_at = time.monotonic()
@@ -135,7 +139,7 @@ class Runner:
         self.selector = selectors.DefaultSelector()
         self.pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
         self.selector.register(self.pipe, selectors.EVENT_READ, self._on_signals)
-        self.orphans = orphans.Orphans(self.home, self.id, adopts=processes.become_subreaper())
+        self.orphans = orphans.Orphans(adopts=processes.become_subreaper())
         self.presence.begin()  # before all else: one of this name that died shall not be cleaned up
         self._beat()
         self.guard.make()
@@ -413,6 +417,8 @@ class Runner:
         self._settle(running.job.name, end)
 
     def _kill_orphans(self) -> None:
+        if self.group is not None:
+            self.group.sweep()
         if self.orphans is not None:
             self.orphans.kill(self.running.pids | (self.forks.pids if self.forks is not None else set()))
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import logging.handlers
 import os
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from air_executor import _files, paths, processes, runners, settings, store, validation
 from air_executor.errors import AirExecutorError, RunnerError
 from air_executor.paths import Home
+from air_runner import cgroups
 from air_runner.daemon import Runner
 
 log = logging.getLogger("air_runner")
@@ -68,21 +71,34 @@ def main(arguments: list[str] | None = None) -> int:
     if options.detached and os.fork() > 0:  # so that whoever started this need not collect it one day
         os._exit(0)
     try:
-        runner = Runner(
-            home,
-            chosen,
-            runner_id,
-            embedded=options.embedded,
-            ready_fd=options.ready_fd,
-            retention=loaded.retention,
-        )
-        return runner.run()
+        with _own_group(home, chosen) as group:
+            runner = Runner(
+                home,
+                chosen,
+                runner_id,
+                embedded=options.embedded,
+                ready_fd=options.ready_fd,
+                retention=loaded.retention,
+                group=group,
+            )
+            return runner.run()
     except RunnerError as error:
         log.error("%s", error)
         return error.exit_code
     except Exception:
         log.exception("the runner failed")
         return 1
+
+
+@contextlib.contextmanager
+def _own_group(home: Home, chosen: settings.RunnerSettings) -> Iterator[cgroups.Group | None]:
+    """The control group that this process is in meanwhile, if one is wanted."""
+    group = cgroups.Group(home) if chosen.cgroup else None
+    try:
+        yield group
+    finally:
+        if group is not None:
+            group.leave()
 
 
 def _choose_id(home: Home, name: str | None) -> str:

@@ -13,11 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import AirExecutorClient, JobState, _files, model, processes, spool, store
+from air_executor import AirExecutorClient, JobState, paths, processes
 from air_executor.model import ExitKind
-from air_executor.paths import Home
 from air_executor.testing import wait_for
-from air_runner import orphans, template
+from air_runner import orphans, ours, template
 from tests.runner.conftest import StartRunner
 
 ESCAPE = """
@@ -153,8 +152,8 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_children_from_before_and_known_ones_are_spared(home: Home, child: subprocess.Popen[bytes]) -> None:
-    finder = orphans.Orphans(home, "r", adopts=True)
+def test_children_from_before_and_known_ones_are_spared(child: subprocess.Popen[bytes]) -> None:
+    finder = orphans.Orphans(adopts=True)
     with subprocess.Popen(["sleep", "300"]) as known, subprocess.Popen(["sleep", "300"]) as orphan:
         finder.kill({known.pid})
         assert orphan.wait(10) == -signal.SIGKILL
@@ -162,19 +161,39 @@ def test_children_from_before_and_known_ones_are_spared(home: Home, child: subpr
         known.kill()
 
 
-def test_an_ephemeral_runner_that_nobody_told_of_is_spared(home: Home, client: AirExecutorClient) -> None:
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from air_executor import _files
+assert _files.Lock(Path(sys.argv[1])).acquire()
+child = os.fork()
+if child:
+    Path(sys.argv[2]).write_text(str(child))
+time.sleep(300)
+"""
+"""Takes the lock of a job, as an ephemeral runner, and forks something that inherits it, as a body might."""
+
+
+def test_an_ephemeral_runner_that_nobody_told_of_is_spared(tmp_path: Path) -> None:
     """As when its template is killed between the fork and the word of it."""
-    finder = orphans.Orphans(home, "r", adopts=True)
-    home.claims("r").mkdir()
-    client.create_job("a", [shell("true")])
-    job = client.get_job("a")
-    assert spool.claim(home, spool.marker_of(job), "r")
+    finder = orphans.Orphans(adopts=True)
     fork = [sys.executable, "-c", "import time; time.sleep(300)", template.__name__]
-    with subprocess.Popen(["sleep", "300"]) as named, subprocess.Popen(fork) as fresh:
-        job.runner = processes.identify(named.pid, "r")
-        job.state = model.JobState.WORKING
-        _files.replace_object(home.job("a").state, store.state_content(job))
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path / paths.JOB_LOCK), str(tmp_path / "child")]
+    with subprocess.Popen(argv) as holder, subprocess.Popen(fork) as fresh:
+        wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text(), what="its child")
         finder.kill(set())
-        assert named.poll() is None and fresh.poll() is None
-        for process in (named, fresh):
-            process.kill()
+        assert holder.poll() is None and fresh.poll() is None
+        processes.kill_tree(holder.pid)
+        fresh.kill()
+
+
+def test_what_inherited_a_lock_is_no_ephemeral_runner(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path / paths.JOB_LOCK), str(tmp_path / "child"), template.__name__]
+    with subprocess.Popen(argv) as holder:
+        child = int(wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text()) or 0)
+        assert ours.is_ours(holder.pid) and not ours.is_ours(child)
+        assert ours.is_below_ours(child)
+        holder.kill()
+        holder.wait()
+        wait_for(lambda: ours.is_below_ours(child) is False, what="another parent")
+        processes.kill_tree(child)
