@@ -39,9 +39,9 @@ class Group:
     """
 
     def __init__(self, home: Home) -> None:
+        self._home = home
         self._above = own_directory()
-        self._prefix = f"{PREFIX}{hashlib.sha256(os.fsencode(home.root)).hexdigest()[:12]}-"
-        self._path = self._above / f"{self._prefix}{os.getpid()}-{processes.start_time(os.getpid())}"
+        self._path = self._above / f"{_prefix(home)}{os.getpid()}-{processes.start_time(os.getpid())}"
         try:
             self._path.mkdir(exist_ok=True)
             _move_here(self._path)
@@ -59,10 +59,19 @@ class Group:
 
     def sweep(self) -> None:
         """KILL what is left in the groups of dead runners of this home, but no job that goes on, and remove them."""
-        for path in self._above.glob(f"{self._prefix}[0-9]*-[0-9]*"):
+        for path in of_home(self._home):
             if not _is_its_maker_alive(path.name):
                 _end(path)
                 _remove(path)
+
+
+def of_home(home: Home) -> list[Path]:
+    """The groups beside this process's, or around it, that runners of a home have made."""
+    return sorted(own_directory().glob(f"{_prefix(home)}[0-9]*-[0-9]*"))
+
+
+def _prefix(home: Home) -> str:
+    return f"{PREFIX}{hashlib.sha256(os.fsencode(home.root)).hexdigest()[:12]}-"
 
 
 def _is_its_maker_alive(name: str) -> bool:

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from air_executor import AirExecutorClient, JobState, runners, spool, store
+from air_executor import AirExecutorClient, JobState, runners, spool, store, testing
 from air_executor.errors import RunnerError
 from air_executor.paths import Home
 from air_executor.testing import wait_for
@@ -44,24 +45,25 @@ def test_the_own_group_is_found(mounts: list[str], groups: list[str], expected: 
     assert found == (None if expected is None else Path(expected))
 
 
-def can_have_a_group(home: Home) -> bool:
+@pytest.fixture
+def can_have_a_group(home: Home) -> Iterator[bool]:
     """Asked in another process: one that has moved would not come back to its place."""
+    home.config.write_text("[runner]\ncgroup = true\n")
     code = "import sys, pathlib; from air_runner import cgroups; from air_executor.paths import Home; "
     code += "cgroups.Group(Home(pathlib.Path(sys.argv[1]))).leave()"
-    return (
-        subprocess.run([sys.executable, "-c", code, str(home.root)], capture_output=True, check=False).returncode == 0
-    )
+    argv = [sys.executable, "-c", code, str(home.root)]
+    possible = subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    yield possible
+    testing.end_everything(home)
+    for path in cgroups.of_home(home) if possible else []:  # of runners that were killed at the end of the test
+        path.rmdir()
 
 
-def check_refusal(home: Home) -> None:
-    argv = [sys.executable, "-m", "air_runner", "--home", str(home.root)]
+def check_refusal(home: Home, *wrapper: str) -> None:
+    argv = [*wrapper, sys.executable, "-m", "air_runner", "--home", str(home.root)]
     refused = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert refused.returncode == RunnerError.exit_code
     assert "[runner] cgroup is on, but" in refused.stderr and "switch it off" in refused.stderr
-
-
-def groups() -> set[Path]:
-    return set(cgroups.own_directory().glob(f"{cgroups.PREFIX}*"))
 
 
 def group_of(pid: int) -> str:
@@ -73,15 +75,36 @@ def waiting(path: Path) -> dict[str, object]:
     return shell(f"while ! test -e {path}; do sleep 0.05; done")
 
 
+WITHOUT = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs x /sys/fs/cgroup; exec "$@"',
+    "-",
+]
+"""What follows runs where no control group can be made."""
+
+
+def test_where_no_group_can_be_made_the_runner_says_so(home: Home) -> None:
+    home.config.write_text("[runner]\ncgroup = true\n")
+    check_refusal(home, *WITHOUT)
+
+
 @pytest.mark.parametrize("launcher", ["fork", "exec"])
 def test_what_runner_and_ephemeral_runner_left_is_ended_by_the_next(
-    client: AirExecutorClient, home: Home, start_runner: StartRunner, tmp_path: Path, launcher: str
+    client: AirExecutorClient,
+    home: Home,
+    start_runner: StartRunner,
+    tmp_path: Path,
+    launcher: str,
+    can_have_a_group: bool,
 ) -> None:
-    home.config.write_text("[runner]\ncgroup = true\n")
-    if not can_have_a_group(home):
+    if not can_have_a_group:
         check_refusal(home)
         return
-    before = groups()
     # Of one name: the second must not take the group of the first for its own.
     first = start_runner("--name", "one", "--launcher", launcher)
     with Fugitives(tmp_path / "pids") as fugitives:
@@ -97,25 +120,24 @@ def test_what_runner_and_ephemeral_runner_left_is_ended_by_the_next(
         second = start_runner("--name", "one", "--launcher", launcher)
         assert client.wait("a", 20).state is JobState.FAILED
         wait_for(lambda: not alive(found), what="the end of what was left")
-    assert len(groups() - before) == 2, "the first one's group is there as long as a job of it"
+    assert len(cgroups.of_home(home)) == 2, "the first one's group is there as long as a job of it"
     (tmp_path / "go").touch()
     wait_for(lambda: client.get_job("goes-on").state is JobState.COMPLETED, what="its end, written anew")
-    wait_for(lambda: len(groups() - before) == 1, what="the end of the first runner's group")
+    wait_for(lambda: len(cgroups.of_home(home)) == 1, what="the end of the first runner's group")
     second.signal(signal.SIGTERM)
     assert second.wait() == 0
-    assert groups() == before
+    assert cgroups.of_home(home) == []
 
 
 def test_a_runner_inside_a_job_of_another_has_a_group_beside_it(
-    client: AirExecutorClient, home: Home, start_runner: StartRunner, tmp_path: Path
+    client: AirExecutorClient, home: Home, start_runner: StartRunner, tmp_path: Path, can_have_a_group: bool
 ) -> None:
-    home.config.write_text("[runner]\ncgroup = true\n")
-    if not can_have_a_group(home):
+    if not can_have_a_group:
         check_refusal(home)
         return
     inner = Home(tmp_path / "inner")
     store.ensure_home(inner)
-    inner.config.write_text("[runner]\ncgroup = true\n")
+    inner.config.write_text(home.config.read_text())
     outer = start_runner("--handover")
     client.create_job("a", [{"command": sys.executable, "args": ["-m", "air_runner", "--home", str(inner.root)]}])
     [info] = wait_for(lambda: runners.alive_runners(inner), what="the inner runner")
