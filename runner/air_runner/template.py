@@ -91,6 +91,7 @@ class Template:
                         self._report_ended()
                     else:
                         self._launch_all()
+        self.pipe.close()  # ephemeral runners go on, and what Python closes as it ends must not be told of their ends
         return 0
 
     def _report_ended(self) -> None:

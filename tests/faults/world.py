@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -161,8 +162,9 @@ def check(world: World) -> None:
 def find_wrong(world: World) -> Iterator[str]:
     """What is wrong with a home in which everything should have come to its end."""
     home = world.home
+    ran = Counter(world.bodies())
     for name in store.names(home):
-        yield from _wrong_with_job(world, name)
+        yield from _wrong_with_job(home, name, ran[name])
     yield from _wrong_with_spool(home)
     for path in home.root.rglob("*"):
         if temporaries.is_temporary(path.name) or path.name.endswith(".reason"):
@@ -193,8 +195,7 @@ def _wrong_with_json(path: Path) -> Iterator[str]:
         yield f"{path.name} is not JSON: {error}"
 
 
-def _wrong_with_job(world: World, name: str) -> Iterator[str]:
-    home = world.home
+def _wrong_with_job(home: Home, name: str, runs: int) -> Iterator[str]:
     job = store.read(home, name)
     if not job.state.terminal:
         yield f"{name} is stuck: {job.state}"
@@ -205,7 +206,6 @@ def _wrong_with_job(world: World, name: str) -> Iterator[str]:
         yield f"the workload of {name} is left"
     if job.notify and not (home.finished / name).exists():
         yield f"the end of {name} was not announced"
-    runs = world.bodies().count(name)
     if runs > job.attempt or (runs == 0 and job.state is JobState.COMPLETED):
         yield f"{name} is {job.state} in attempt {job.attempt}, and its body ran {runs} times"
     yield from _wrong_with_events(home, job)
