@@ -92,9 +92,16 @@ class HeldJob:
         if self.job.runner and self.job.runner.runner:
             spool.drop_claim(self.home, self.job.runner.runner, self.job.name)
 
-    def back_to_queue(self, *, by: str, why: str) -> None:
-        """working -> waiting, for a job of which nothing ran; also counts the crash of a job that never started."""
-        self.job.crashes += 1
+    def back_to_queue(self, *, by: str, why: str, crashed: bool = True) -> None:
+        """working -> waiting, for a job of which nothing ran.
+
+        Args:
+            crashed: whether its ephemeral runner died; else its runner did, before it had one. Each is counted.
+        """
+        if crashed:
+            self.job.crashes += 1
+        else:
+            self.job.losses += 1
         self.job.runner = self.job.started_at = None
         self._reset_tasks(self.tasks)
         if self.job.state is JobState.WORKING:
@@ -112,7 +119,7 @@ class HeldJob:
         if submission is not None:
             self._adopt(submission)
         job = self.job
-        job.attempt, job.crashes = job.attempt + 1, 0
+        job.attempt, job.crashes, job.losses = job.attempt + 1, 0, 0
         job.queued_at = model.now()
         job.runner = job.exit = job.usage = job.started_at = job.finished_at = None
         self._reset_tasks(self.tasks)

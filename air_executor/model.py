@@ -157,7 +157,9 @@ class Job:
     """Higher starts first."""
     attempt: int = 1
     crashes: int = 0
-    """How often in this attempt the runner died before a task started."""
+    """How often in this attempt its ephemeral runner died before a task started."""
+    losses: int = 0
+    """How often in this attempt its runner died before the job had an ephemeral runner."""
     trigger: str = Trigger.API.value
     labels: dict[str, str] = field(default_factory=dict)
     external_id: str | None = None

@@ -19,7 +19,11 @@ from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 
 CRASH_LIMIT = 5
-"""A job whose runner died so often before a task started is failed: it is likely the cause."""
+"""A job whose ephemeral runner died so often before a task started is failed: it is likely the cause."""
+
+LOSS_LIMIT = 100
+"""So is one whose runner died so often before the job had an ephemeral runner. All jobs that a runner has just claimed
+share its end, whatever the cause; so this only bounds a loop, and a runner that dies again and again fails few."""
 
 SUBMIT_TIME = 5.0
 """Seconds that a submission, or a retry, may take between a job's directory and its marker."""
@@ -43,12 +47,13 @@ class Change:
     what: str
 
 
-def judge(job: model.Job, *, started: bool, cancel_asked: bool) -> Verdict:
+def judge(job: model.Job, *, started: bool, cancel_asked: bool, crashed: bool = True) -> Verdict:
     """What becomes of a job whose ephemeral runner is gone. Pure.
 
     Args:
         started: whether a task of it may have started.
         cancel_asked: whether somebody asked for its cancellation.
+        crashed: whether there was an ephemeral runner; else its runner died before that.
     """
     if job.state.terminal:
         return Verdict.SETTLE
@@ -56,7 +61,8 @@ def judge(job: model.Job, *, started: bool, cancel_asked: bool) -> Verdict:
         return Verdict.CANCEL
     if job.state is JobState.WORKING and started:
         return Verdict.FAIL
-    return Verdict.FAIL if job.crashes + 1 >= CRASH_LIMIT else Verdict.QUEUE
+    at_limit = job.crashes + 1 >= CRASH_LIMIT if crashed else job.losses + 1 >= LOSS_LIMIT
+    return Verdict.FAIL if at_limit else Verdict.QUEUE
 
 
 def resolve(
@@ -95,9 +101,10 @@ def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outc
     request = read_cancel(job)
     started = any(task.status is not model.TaskStatus.PENDING for task in job.tasks)
     started = started or journal.is_damaged(job.paths.events) or _lost_power(job.job)
-    verdict = judge(job.job, started=started, cancel_asked=request is not None)
+    crashed = job.job.state is JobState.WORKING or outcome is not None
+    verdict = judge(job.job, started=started, cancel_asked=request is not None, crashed=crashed)
     if verdict is Verdict.QUEUE:
-        job.back_to_queue(by=by, why=why)
+        job.back_to_queue(by=by, why=why, crashed=crashed)
         if holder is None or not (job.home.claims(holder) / job.job.name).exists():
             spool.enqueue(job.home, job.job)
         else:
@@ -110,7 +117,8 @@ def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outc
     elif outcome is not None and outcome.kind is ExitKind.SUCCESS:  # which its ephemeral runner could not write
         job.finish(JobState.COMPLETED, outcome, by=by)
     else:
-        crashes = f" ({CRASH_LIMIT} times before a task started)" if not started else ""
+        limit = CRASH_LIMIT if crashed else LOSS_LIMIT
+        crashes = f" ({limit} times before a task started)" if not started else ""
         job.finish(JobState.FAILED, outcome or model.Exit(ExitKind.RUNNER_LOST, why + crashes), by=by)
     if holder is not None:
         spool.drop_claim(job.home, holder, job.job.name)

@@ -157,7 +157,7 @@ def check_stored_job(job: model.Job) -> None:
     check_job(job)
     for what in ("created_at", "updated_at", "queued_at", "started_at", "finished_at"):
         check_time(what, getattr(job, what))
-    for what in ("attempt", "crashes"):
+    for what in ("attempt", "crashes", "losses"):
         check_number(what, getattr(job, what), whole=True)
     if job.runner is not None:
         check_process(job.runner)

@@ -43,6 +43,23 @@ def test_verdicts(state: str, started: bool, cancel: bool, crashes: int, verdict
     assert repair.judge(job, started=started, cancel_asked=cancel) is verdict
 
 
+@pytest.mark.parametrize(
+    ("crashes", "losses", "crashed", "verdict"),
+    [
+        (repair.CRASH_LIMIT, 0, False, Verdict.QUEUE),
+        (0, repair.LOSS_LIMIT - 2, False, Verdict.QUEUE),
+        (0, repair.LOSS_LIMIT - 1, False, Verdict.FAIL),
+        (0, repair.LOSS_LIMIT, True, Verdict.QUEUE),
+        (repair.CRASH_LIMIT - 1, 0, True, Verdict.FAIL),
+    ],
+)
+def test_the_death_of_a_runner_is_not_blamed_on_a_job_without_an_ephemeral_runner(
+    crashes: int, losses: int, crashed: bool, verdict: Verdict
+) -> None:
+    job = Job("a", crashes=crashes, losses=losses)
+    assert repair.judge(job, started=False, cancel_asked=False, crashed=crashed) is verdict
+
+
 def changes(home: Home) -> dict[str, str]:
     return {change.job: change.what for change in repair.repair(home)}
 
@@ -126,6 +143,30 @@ def test_crash_loops_end(home: Home, submit: Submit) -> None:
     assert job.state is JobState.FAILED and job.exit is not None
     assert job.exit.reason == f"its ephemeral runner died ({repair.CRASH_LIMIT} times before a task started)"
     assert spool.claimed(home, "dead") == []
+
+
+def test_a_claimed_job_survives_more_deaths_of_its_runner_than_a_crash_loop_has(home: Home, submit: Submit) -> None:
+    submit("a")
+    for _ in range(repair.CRASH_LIMIT + 1):
+        assert lose_claim(home, "a") is Verdict.QUEUE
+    job = store.read(home, "a")
+    assert (job.state, job.crashes, job.losses) == (JobState.WAITING, 0, repair.CRASH_LIMIT + 1)
+
+
+def test_also_the_deaths_of_runners_come_to_an_end(home: Home, submit: Submit) -> None:
+    submit("a")
+    while lose_claim(home, "a") is Verdict.QUEUE:
+        assert store.read(home, "a").losses < repair.LOSS_LIMIT
+    job = store.read(home, "a")
+    assert job.state is JobState.FAILED and job.exit is not None
+    assert job.exit.reason == f"its runner died ({repair.LOSS_LIMIT} times before a task started)"
+
+
+def lose_claim(home: Home, name: str) -> Verdict:
+    """A runner dies that has claimed a job."""
+    home.claims("dead").mkdir(exist_ok=True)
+    assert spool.claim(home, spool.marker_of(store.read(home, name)), "dead")
+    return repair.resolve(home, name, "its runner died", by="test", holder="dead")
 
 
 def test_a_damaged_job_fails_and_the_others_are_repaired(home: Home, submit: Submit) -> None:
