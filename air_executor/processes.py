@@ -163,7 +163,7 @@ def children() -> list[int]:
         return [process.pid for process in psutil.Process().children()]
 
 
-def kill_remnants(session: int, *marks: str) -> None:
+def kill_remnants(session: int, *marks: str, spare: Callable[[int], bool] = lambda _: False) -> None:
     """KILL what a dead process left: its session, what carries all `marks` in its environment, and the trees of both.
 
     When a process dies, its children get another parent; the session and the environment are what they cannot lose by
@@ -173,13 +173,14 @@ def kill_remnants(session: int, *marks: str) -> None:
     Args:
         session: the pid of the dead process, which led a session of that number.
         marks: lines `NAME=value` of the environment that together only its descendants have.
+        spare: says of a member of the session that it is somebody else's.
     """
     import psutil
 
     reused = start_time(session) is not None
     found = []
     for process in psutil.process_iter():
-        member = not reused and session_of(process.pid) == session
+        member = not reused and session_of(process.pid) == session and not spare(process.pid)
         if process.pid != os.getpid() and (member or carries(process.pid, *marks)):
             found.append(process.pid)
             kill_tree(process.pid)

@@ -37,10 +37,20 @@ def is_below_ours(pid: int) -> bool | None:
     return False
 
 
-def _open_locks(pid: int) -> bool | None:
-    """Whether it has the lock file of a job open; None if that cannot be seen."""
+def has_job(pid: int, name: str) -> bool | None:
+    """Whether a process, or what it was forked from, took the lock of a job of that name; None if it cannot be seen.
+
+    A lock that somebody removed or moved aside counts: it is the process that is looked at, not the file.
+    """
+    locks = _open_locks(pid)
+    return None if locks is None else any(lock.parent.name == name for lock in locks)
+
+
+def _open_locks(pid: int) -> list[Path] | None:
+    """The lock files of jobs that it has open; None if that cannot be seen."""
     try:
-        return any(Path(target).name == JOB_LOCK for target in _links(f"/proc/{pid}/fd"))
+        targets = map(Path, _links(f"/proc/{pid}/fd"))
+        return [target for target in targets if target.name.startswith(JOB_LOCK)]
     except OSError:
         return None
 

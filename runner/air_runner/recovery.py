@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from air_executor import _files, model, processes, repair, runners, spool, store
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
-from air_runner import supervise
+from air_runner import ours, supervise
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,9 @@ def _recover_one(home: Home, runner_id: str, name: str, seen: Sightings) -> Iter
         process = None
     alive = processes.is_alive(process) if process is not None else None
     if process is not None and alive is False and processes.is_local(process):
-        supervise.kill_remnants(home, name, process.pid)  # they may hold the lock, too
+        supervise.kill_recorded_remnants(home, name, process)  # they may hold the lock, too
+    if process is not None and alive and ours.has_job(process.pid, name) is False:
+        alive = None  # the file is damaged: it names a process that is somebody else's, which nobody may stop
     fate = decide(alive=alive, locked=_files.is_locked(home.job(name).lock))
     if fate is Fate.ADOPT and job is not None and process is not None:
         yield Adopted(job, process)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from air_executor import _files, cuts, model, processes
 from air_executor.paths import Home
-from air_runner import limits
+from air_runner import limits, ours
 
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
@@ -72,7 +72,23 @@ def task_environment(home: Home, task: model.Task) -> dict[str, str]:
 
 def kill_remnants(home: Home, job_name: str, pid: int) -> None:
     """KILL what the ephemeral runner with that pid left of a job. Another home may have a job of the same name."""
-    processes.kill_remnants(pid, f"AIR_EXECUTOR_HOME={home.root}", f"AIR_EXECUTOR_JOB={job_name}")
+    processes.kill_remnants(pid, *_marks(home, job_name))
+
+
+def kill_recorded_remnants(home: Home, job_name: str, recorded: model.Process) -> None:
+    """`kill_remnants` of an ephemeral runner that only the job's file names.
+
+    The file may be damaged, and the session a stranger's: what has neither the marks nor the lock of the job is spared.
+    """
+
+    def is_strange(pid: int) -> bool:
+        return ours.has_job(pid, job_name) is False or (processes.start_time(pid) or 0) < recorded.start_time
+
+    processes.kill_remnants(recorded.pid, *_marks(home, job_name), spare=is_strange)
+
+
+def _marks(home: Home, job_name: str) -> tuple[str, str]:
+    return f"AIR_EXECUTOR_HOME={home.root}", f"AIR_EXECUTOR_JOB={job_name}"
 
 
 def take_reason(path: Path) -> str | None:
