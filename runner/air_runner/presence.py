@@ -41,8 +41,7 @@ class Presence:
 
     def end(self) -> None:
         """Leave, unless jobs are left to the next runner, which then needs to know whose they were."""
-        if not spool.claimed(self._home, self._info.id):
-            spool.remove_holder(self._home, self._info.id)
+        if spool.remove_holder(self._home, self._info.id):
             self._home.runner(self._info.id).unlink(missing_ok=True)
 
     def is_wanted(self, linger: float) -> bool:

@@ -10,9 +10,9 @@ from air_executor import cli, held, model, processes, spool, store
 from air_executor.errors import AirExecutorError
 from air_executor.model import JobState, TaskStatus
 from air_runner import ephemeral, recovery
-from tests.faults import body
+from tests.faults import body, world
 from tests.faults.tracing import Ended
-from tests.faults.world import RULES, World, gone_process, note_lost
+from tests.faults.world import RULES, World, gone_process, note_lost, serve_again, serve_until_done
 
 Program = Callable[[], int | None]
 
@@ -31,6 +31,8 @@ class Operation:
     """Whether its calls after the body are counted as `finish`."""
     for_people: bool = True
     """Whether it is a command, which says in one line what it could not do."""
+    recover: Callable[[World], None] = world.recover
+    """What is done after the fault."""
 
 
 def nothing(_world: World) -> None:
@@ -138,6 +140,26 @@ def expect_true_result(world: World, ended: Ended) -> None:
             assert "gone" in job.exit.reason, job.exit
     else:
         assert job.state is JobState.COMPLETED and world.bodies() == ["a"]
+
+
+# --- serve ---
+
+
+def serve(world: World) -> int:
+    """A whole runner, of whose threads the main one is traced: it starts, claims and launches both jobs, and ends."""
+    return serve_until_done(world, "first")
+
+
+def two_waiting(world: World) -> None:
+    store.ensure_home(world.home)
+    for name in ("a", "b"):
+        world.submit(name)
+
+
+def expect_both(world: World, _ended: Ended) -> None:
+    """What a runner launched goes on without it."""
+    assert {name: state_of(world, name) for name in ("a", "b")} == dict.fromkeys(("a", "b"), JobState.COMPLETED)
+    assert sorted(world.bodies()) == ["a", "b"]
 
 
 # --- collect ---
@@ -322,6 +344,7 @@ OPERATIONS = [
     Operation("submit 5", nothing, submit_batch(5), expect_submitted(*(f"b{n}" for n in range(5)))),
     Operation("run", claimed("t1", "t2"), run_as_process, expect_true_result, finishing=True, for_people=False),
     Operation("run inline", claimed(inline=True), run_inline, expect_true_result, finishing=True, for_people=False),
+    Operation("serve", two_waiting, serve, expect_both, for_people=False, recover=serve_again),
     Operation("collect", finished, collect, expect_answer, for_people=False),
     Operation("cancel", waiting, command("cancel", "a"), expect_cancelled),
     Operation("cancel lost", without_marker, command("cancel", "a"), expect_cancelled),

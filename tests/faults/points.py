@@ -140,7 +140,7 @@ def _judge(operation: Operation, place: world.World, ended: Ended) -> str | None
 
 
 def _check(operation: Operation, place: world.World, ended: Ended) -> None:
-    world.recover(place)
+    operation.recover(place)
     operation.expect(place, ended)
     world.check(place)
 

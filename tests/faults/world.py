@@ -18,7 +18,9 @@ from typing import Any
 from air_executor import AirExecutorClient, journal, model, processes, repair, runners, spool, store, temporaries
 from air_executor.model import JobState
 from air_executor.paths import Home
+from air_executor.settings import RunnerSettings
 from air_runner import __version__, ephemeral, recovery, supervise, taskloop
+from air_runner.daemon import Runner
 from tests.faults import tracing
 
 NEXT_RUNNER = "next"
@@ -127,6 +129,25 @@ def recover(world: World) -> None:
         (home.cancel_requests / name).unlink()
     spool.remove_holder(home, NEXT_RUNNER)
     home.runner(NEXT_RUNNER).unlink()
+
+
+def serve_until_done(world: World, runner_id: str) -> int:
+    """Be a runner until nothing is left to do; returns its exit code."""
+    settings = RunnerSettings(slots=1, linger=0.2, heartbeat=300.0)
+    return Runner(world.home, settings, runner_id).run()
+
+
+def serve_again(world: World) -> None:
+    """Let a real runner bring everything to its end."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setsid()
+            code = serve_until_done(world, NEXT_RUNNER)
+        finally:
+            os._exit(code)
+    assert tracing.wait(pid) == 0
 
 
 def note_lost(world: World, seen: recovery.Sightings) -> None:
