@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
 
 WORKERS = 3
-COVERED: Counter[tuple[str, str, str]] = Counter()
-"""Points by what was done, operation and system call."""
+POINT = "point covered"
+"""A property of a test: what was done, operation and system call."""
+Recorder = Callable[[str, object], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,9 +33,11 @@ def all_faults(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Points covered, per operation and call."""
-    for what in sorted({what for what, _, _ in COVERED}):
-        found = {(operation, call): count for (kind, operation, call), count in COVERED.items() if kind == what}
+    """Points covered, per operation and call. Tests of other processes tell them with their reports."""
+    passed = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
+    covered = Counter(point for report in passed for name, point in report.user_properties if name == POINT)
+    for what in sorted({what for what, _, _ in covered}):
+        found = {(operation, call): count for (kind, operation, call), count in covered.items() if kind == what}
         terminalreporter.section(f"{what}: {sum(found.values())} points")
         for operation in sorted({operation for operation, _ in found}):
             calls = {call: count for (name, call), count in found.items() if name == operation}

@@ -7,14 +7,15 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from tests.faults import operations, points
-from tests.faults.conftest import COVERED
+from tests.faults.conftest import POINT, Recorder
 
 
 @pytest.mark.parametrize("name", operations.BY_NAME)
-def test_errors_at_calls(name: str, pool: ProcessPoolExecutor, all_faults: bool) -> None:
+def test_errors_at_calls(name: str, pool: ProcessPoolExecutor, all_faults: bool, record_property: Recorder) -> None:
     plan = pool.submit(points.plan, name).result()
     tried = points.everything(plan) if all_faults else points.select(plan)
     results = pool.map(points.try_error, *zip(*tried, strict=True))
     wrong = [f"{point}, {error}: {why}" for (point, error), why in zip(tried, results, strict=True) if why]
     assert not wrong, "\n".join(wrong)
-    COVERED.update((f"failed with {error}", point.phase, point.call.name) for point, error in tried)
+    for point, error in tried:
+        record_property(POINT, (f"failed with {error}", point.phase, point.call.name))

@@ -7,12 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from tests.faults import operations, points
-from tests.faults.conftest import COVERED
+from tests.faults.conftest import POINT, Recorder
 
 
 @pytest.mark.parametrize("name", operations.BY_NAME)
-def test_killed_at_every_call(name: str, pool: ProcessPoolExecutor) -> None:
+def test_killed_at_every_call(name: str, pool: ProcessPoolExecutor, record_property: Recorder) -> None:
     plan = points.kill_points(pool.submit(points.plan, name).result())
     wrong = [f"{point}: {why}" for point, why in zip(plan, pool.map(points.try_kill, plan), strict=True) if why]
     assert not wrong, "\n".join(wrong)
-    COVERED.update(("killed", point.phase, point.call.name) for point in plan)
+    for point in plan:
+        record_property(POINT, ("killed", point.phase, point.call.name))
