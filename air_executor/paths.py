@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 HOME_VARIABLE = "AIR_EXECUTOR_HOME"
 HOME_NAME = ".air-executor"
@@ -32,6 +33,18 @@ TEMPORARY_PREFIX = ".tmp-"
 
 JOB_LOCK = "runner.lock"
 """In the directory of each job: who has taken it may still be running the job."""
+
+
+KEEPS_NAMES = (3, 12) <= sys.version_info < (3, 12, 7)
+"""These versions of Python keep for ever what is interned, and pathlib interns all names: 100 bytes of each."""
+
+
+class _ForgetfulPath(PosixPath):
+    """Interns nothing; what is made from such a path is one, too. Only for versions that do not change any more."""
+
+    @classmethod
+    def _parse_path(cls, path: str) -> tuple[str, str, list[str]]:
+        return "", "/" if path.startswith("/") else "", [part for part in path.split("/") if part not in ("", ".")]
 
 
 class JobPaths:
@@ -94,7 +107,7 @@ class Home:
     __slots__ = ("root",)
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = _ForgetfulPath(root) if KEEPS_NAMES else root
 
     def __repr__(self) -> str:
         return f"Home({str(self.root)!r})"

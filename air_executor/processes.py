@@ -48,11 +48,21 @@ def boot_id() -> str:
         return f"boot-{int(psutil.boot_time())}"
 
 
+def read(pid: int, name: str) -> bytes:
+    """A file of a process below /proc. No `Path`: some versions of Python keep every part of one for ever.
+
+    Raises:
+        OSError: there is no such process, or no such system.
+    """
+    with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123
+        return file.read()
+
+
 def start_time(pid: int) -> int | None:
     """When a process of this host started; None if there is none. A zombie has not gone yet, but is not alive."""
     if sys.platform == "linux":
         try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
+            stat = read(pid, "stat")
         except (FileNotFoundError, ProcessLookupError):
             return None
         values = stat[stat.rindex(b")") + 2 :].split()
@@ -205,7 +215,7 @@ def session_of(pid: int) -> int | None:
 def carries(pid: int, *marks: str) -> bool:
     """Whether a process has all these lines `NAME=value` in the environment that it was started with."""
     try:
-        return {os.fsencode(mark) for mark in marks} <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+        return {os.fsencode(mark) for mark in marks} <= set(read(pid, "environ").split(b"\0"))
     except OSError:
         return False
 

@@ -92,7 +92,7 @@ def size_of(directory: Path) -> int:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                total += size_of(Path(entry.path))
+                total += size_of(directory / entry.name)
             else:
                 with contextlib.suppress(FileNotFoundError):
                     total += entry.stat(follow_symlinks=False).st_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from air_executor import cuts, model, processes, store, usage
 from air_executor.model import ExitKind
@@ -85,6 +84,6 @@ def total_output(paths: JobPaths) -> int:
     """Bytes in all logs of a job."""
     try:
         with os.scandir(paths.logs) as entries:
-            return sum(cuts.log_size(Path(entry.path)) for entry in entries if entry.name.endswith(".log"))
+            return sum(cuts.log_size(paths.logs / entry.name) for entry in entries if entry.name.endswith(".log"))
     except OSError:
         return 0

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from air_executor import processes
 from air_executor.paths import JOB_LOCK
 
 MODULES = frozenset({b"air_runner", b"air_runner.template", b"air_runner.ephemeral"})
@@ -71,6 +72,6 @@ def _lock_takers() -> set[int]:
 
 def _read(pid: int, name: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
+        return processes.read(pid, name)
     except OSError:
         return b""

@@ -76,5 +76,5 @@ class SpoolWatch:
             self._observer = None
 
     def _notice(self, event: Any) -> None:
-        self._seen.put(Path(event.src_path))
+        self._seen.put(self._home.spool / event.src_path)  # which is absolute
         self._wake()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from air_executor import paths
+from air_executor import paths, processes
+from air_executor.paths import Home
 
 
 @pytest.fixture
@@ -46,3 +49,38 @@ def test_every_directory_is_inside_the_home() -> None:
     assert all(directory == home.root or home.root in directory.parents for directory in home.directories)
     assert home.job("a").log("t") == Path("/h/jobs/a/logs/t.log")
     assert home.component("scheduler") == Path("/h/components/scheduler.json")
+
+
+def kept(use: Callable[[int], object]) -> int:
+    """Bytes that are kept of each of many uses."""
+    count = 500
+    use(0)
+    tracemalloc.start()
+    for number in range(1, count + 1):
+        use(number)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return used // count
+
+
+def test_the_names_of_jobs_are_not_kept(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+
+    def use(number: int) -> object:
+        job = home.job(f"a-job-with-number-{number}")
+        marker = home.queue("default") / f"marker-{number}"
+        return str(job.state.with_name(f"temporary-{number}")), marker.exists(), marker.relative_to(home.spool).parts
+
+    assert kept(use) < 20
+
+
+def test_the_numbers_of_processes_are_not_kept() -> None:
+    assert kept(lambda number: processes.start_time(2**22 + number)) < 20
+    assert kept(lambda number: processes.carries(2**22 + number, "A=1")) < 20
+
+
+def test_the_paths_of_a_home_are_paths(tmp_path: Path) -> None:
+    path = Home(tmp_path / "a" / "." / "b").job("x").state
+    assert path == tmp_path / "a" / "b" / "jobs" / "x" / "state.json" and hash(path) == hash(Path(str(path)))
+    assert path.relative_to(tmp_path).parts == ("a", "b", "jobs", "x", "state.json")
+    assert path.parent.parent.name == "jobs" and isinstance(path, Path)
