@@ -221,7 +221,8 @@ def check_settings(home: Home) -> Finding:
 def check_runners(home: Home) -> Iterator[Finding]:
     """Somebody runs the jobs, and the clocks agree."""
     infos = runners.all_runners(home)
-    alive = [info for info in infos if runners.is_alive(info)]
+    seen = runners.observe(home)
+    alive = [info for info in infos if seen.is_alive(info)]
     if alive:
         yield ok("runner", ", ".join(info.id for info in alive))
     else:

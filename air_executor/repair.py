@@ -17,6 +17,7 @@ from air_executor import _files, held, journal, model, processes, runners, spool
 from air_executor.errors import CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 
 CRASH_LIMIT = 5
 """A job whose ephemeral runner died so often before a task started is failed: it is likely the cause."""
@@ -181,7 +182,6 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
         OSError: the home refused.
     """
     store.ensure_home(home)
-    runners.forget_dead(home)
     yield from _remove_temporaries(home)
     yield from _repair_jobs(home, list(store.names(home)), by)
     yield from _drop_answers(home)
@@ -309,16 +309,16 @@ def _drop_foreign_markers(home: Home) -> Iterator[Change]:
                 yield Change(marker.job, "a marker of a job that does not wait there, removed")
 
 
-def abandoned_claims(home: Home, is_alive: runners.Judge = runners.is_alive) -> Iterator[tuple[str, str]]:
+def abandoned_claims(home: Home, seen: Sightings) -> Iterator[tuple[str, str]]:
     """(holder, job) of claims whose holder is dead.
 
     A holder without a runner's file is a client in the middle of a cancellation; it gets some time.
     """
     for holder in spool.holders(home):
         try:
-            dead = not is_alive(runners.read(home, holder))
+            dead = not seen.is_alive(runners.read(home, holder))
         except (NotFoundError, CorruptFileError):
-            dead = runners.is_old_holder(home, holder)
+            dead = seen.is_old_holder(home, holder)
         if dead:
             for name in spool.claimed(home, holder):
                 yield holder, name

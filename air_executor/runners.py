@@ -6,26 +6,25 @@ The runner itself is another package, started by its module name alone.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, model, processes, spool, temporaries, validation
+from air_executor import _files, model, processes, spool, validation
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
 from air_executor.paths import Home, command
+from air_executor.sightings import Sightings
 
-HEARTBEATS_MISSED = 5
-"""A runner of another host is dead after so many heartbeats that did not come: 15 s by default."""
-
-SETTLE_TIME = 15.0
-"""Seconds after which claims without a runner are not those of somebody who is just working on them."""
+MAX_WATCH = 5.0
+"""Seconds that one look at runners takes at most, if the clock of another host is in doubt."""
 
 RUNNER_MODULE = "air_runner"
 ENLIST_WAIT = 5.0
@@ -60,10 +59,6 @@ class RunnerInfo:
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-Judge = Callable[[RunnerInfo], bool]
-"""Says whether a runner lives."""
-
-
 def write(home: Home, info: RunnerInfo) -> None:
     """Write the runner's file."""
     content = {item.name: getattr(info, item.name) for item in fields(info) if item.name not in ("process", "extra")}
@@ -77,22 +72,23 @@ def enlist(home: Home, info: RunnerInfo) -> None:
     Raises:
         RunnerError: a living runner has that name.
     """
+    seen = observe(home, info.id)  # before the lock, for which others wait
     lock = _files.Lock(home.names_lock)
     lock.acquire(wait=ENLIST_WAIT)
     try:
-        check_free(home, info.id)
+        check_free(home, info.id, seen)
         write(home, info)
     finally:
         lock.release()
 
 
-def check_free(home: Home, runner_id: str) -> None:
+def check_free(home: Home, runner_id: str, seen: Sightings) -> None:
     """Raise `RunnerError` if a living runner has that name."""
     try:
         info = read(home, runner_id)
     except (NotFoundError, CorruptFileError):
         return
-    if is_alive(info):
+    if seen.is_alive(info):
         raise RunnerError(
             f"a runner named {runner_id} is running already (pid {info.process.pid} on {info.process.host})"
         )
@@ -147,20 +143,31 @@ def all_runners(home: Home) -> list[RunnerInfo]:
     return found
 
 
-def is_alive(info: RunnerInfo, *, now: float | None = None) -> bool:
-    """Whether a runner lives: here by its process, elsewhere by its last heartbeat."""
-    alive = processes.is_alive(info.process)
-    return heartbeat_age(info, now=now) < HEARTBEATS_MISSED * info.heartbeat if alive is None else alive
+def observe(home: Home, runner_id: str | None = None) -> Sightings:
+    """What one look tells of all runners, or of one.
+
+    If the clock of another host says that its runner is dead, or if its heartbeat comes from the future, this waits until
+    the runner has beaten, or should have. Who looks again and again keeps `Sightings` instead, and never waits.
+    """
+    seen, deadline = Sightings(guess=True), math.inf
+    while True:
+        infos = [info for info in all_runners(home) if runner_id in (None, info.id)]
+        doubtful = [info.heartbeat for info in infos if not seen.is_alive(info) and _is_elsewhere(info)]
+        moment = time.monotonic()
+        deadline = min(deadline, moment + min(MAX_WATCH, 1.5 * max(doubtful, default=0.0)))
+        if moment >= deadline:
+            return seen
+        time.sleep(0.05)
 
 
-def heartbeat_age(info: RunnerInfo, *, now: float | None = None) -> float:
-    """Seconds since the last heartbeat."""
-    return (time.time() if now is None else now) - model.parse_time(info.heartbeat_at).timestamp()
+def _is_elsewhere(info: RunnerInfo) -> bool:
+    return processes.is_alive(info.process) is None
 
 
-def alive_runners(home: Home) -> list[RunnerInfo]:
-    """The runners that live."""
-    return [info for info in all_runners(home) if is_alive(info)]
+def alive_runners(home: Home, seen: Sightings | None = None) -> list[RunnerInfo]:
+    """The runners that live. Who keeps no sightings may have to wait, as `observe` does."""
+    seen = seen or observe(home)
+    return [info for info in all_runners(home) if seen.is_alive(info)]
 
 
 def serving(infos: Iterable[RunnerInfo], queue: str) -> list[RunnerInfo]:
@@ -174,20 +181,22 @@ def start_command(home: Home, queue: str = "default") -> str:
     return command(home, "runner", "start", "--detach", *queues)
 
 
-def unserved(home: Home, queues: Sequence[str]) -> list[str]:
-    """The queues that no living runner takes jobs from."""
-    alive = alive_runners(home)
+def unserved(home: Home, queues: Sequence[str], seen: Sightings | None = None) -> list[str]:
+    """The queues that no living runner takes jobs from; it may have to wait, as `observe` does, to say that of any."""
+    if seen is None:
+        return unserved(home, queues, Sightings(guess=True)) and unserved(home, queues, observe(home))
+    alive = alive_runners(home, seen)
     return [queue for queue in queues if not serving(alive, queue)]
 
 
-def tell(home: Home, runner_id: str, action: str) -> None:
+def tell(home: Home, runner_id: str, action: str, seen: Sightings | None = None) -> None:
     """Ask a runner for something; it sees it at once, or with its next look where watching does not work.
 
     Raises:
         NotFoundError: there is no such runner, or it is dead.
     """
     info = read(home, runner_id)
-    if not is_alive(info):
+    if not (seen or observe(home, runner_id)).is_alive(info):
         raise NotFoundError(f"the runner {runner_id} is not running")
     if action not in ACTIONS:
         raise ValueError(action)
@@ -270,25 +279,15 @@ def keep_alive(home: Home) -> None:
     home.keepalive.touch(mode=_files.PRIVATE_FILE)
 
 
-def forget_dead(home: Home, is_alive: Judge = is_alive) -> None:
+def forget_dead(home: Home, seen: Sightings) -> None:
     """Remove what is left of runners that are dead and have no claims, and of clients that died as they cancelled."""
     known = all_runners(home)
     for info in known:
-        if not is_alive(info) and spool.remove_holder(home, info.id):
+        if not seen.is_alive(info) and spool.remove_holder(home, info.id):
             home.runner(info.id).unlink(missing_ok=True)
     for holder in set(spool.holders(home)) - {info.id for info in known}:
-        if is_old_holder(home, holder):
+        if seen.is_old_holder(home, holder):
             spool.remove_holder(home, holder)
-
-
-def is_old_holder(home: Home, holder: str) -> bool:
-    """Whether a directory of claims is that of a client which is gone, or was left alone for a while."""
-    if temporaries.is_of_the_dead(holder):
-        return True
-    try:
-        return time.time() - home.claims(holder).stat().st_mtime > SETTLE_TIME
-    except FileNotFoundError:
-        return False
 
 
 def _last_line(log: Path, offset: int) -> str:

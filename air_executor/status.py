@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from air_executor import components, model, runners, spool, store
+from air_executor import components, model, runners, sightings, spool, store
 from air_executor.components import Component
 from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.model import Job, JobState
 from air_executor.paths import Home, command
+from air_executor.sightings import Sightings
 
 LOOK_BACK = 200
 """How many jobs are read at most to find the latest failures."""
@@ -225,14 +226,15 @@ def gather(home: Home, start: str | None = None) -> Status:
     if not home.jobs.is_dir():
         return Status(root, moment, exists=False, start=start)
     infos = runners.all_runners(home)
-    alive = [info for info in infos if runners.is_alive(info)]
+    seen = runners.observe(home)
+    alive = [info for info in infos if seen.is_alive(info)]
     return Status(
         root,
         moment,
         exists=True,
         start=start,
         components=gather_components(home),
-        runners=gather_runners(home, infos),
+        runners=gather_runners(home, infos, seen),
         queues=gather_queues(home, alive),
         working=gather_working(home),
         failures=gather_failures(home),
@@ -283,11 +285,11 @@ def fetch_health(url: str) -> dict[str, Any] | str:
     return answer if isinstance(answer, dict) else f"{where} does not answer with an object"
 
 
-def gather_runners(home: Home, infos: Iterable[runners.RunnerInfo]) -> list[RunnerStatus]:
+def gather_runners(home: Home, infos: Iterable[runners.RunnerInfo], seen: Sightings) -> list[RunnerStatus]:
     """Those that are alive, and those that died with claims."""
     found = []
     for info in infos:
-        if runners.is_alive(info):
+        if seen.is_alive(info):
             found.append(runner_status(info, "draining" if info.draining else "alive", info.working))
         elif left := spool.claimed(home, info.id):
             found.append(runner_status(info, "dead", len(left)))
@@ -304,7 +306,7 @@ def runner_status(info: runners.RunnerInfo, state: str, working: int) -> RunnerS
         queues=info.queues,
         slots=info.slots,
         working=working,
-        heartbeat_age=max(0.0, runners.heartbeat_age(info)),
+        heartbeat_age=max(0.0, sightings.heartbeat_age(info)),
         version=info.version,
         launcher=info.launcher,
         embedded=info.embedded,

@@ -91,12 +91,17 @@ def abandoned(directory: Path) -> Iterator[Path]:
 
 def is_of_the_dead(name: str) -> bool:
     """Whether the process in a name was one of this host and is gone."""
+    return writer_lives(name) is False
+
+
+def writer_lives(name: str) -> bool | None:
+    """Whether the process in a name lives; None if there is none in it, or one of another host."""
     found = _WRITER.search(name)
     if found is None or found["host"] != _short(processes.host()):
-        return False
+        return None
     if found["boot"] != _short(processes.boot_id()):
-        return True
-    return processes.start_time(int(found["pid"])) != int(found["start"])
+        return False
+    return processes.start_time(int(found["pid"])) == int(found["start"])
 
 
 def remove(path: Path) -> bool:

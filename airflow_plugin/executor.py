@@ -292,7 +292,7 @@ class AirExecutor(Guarded, BaseExecutor):
             return
         self._next_queues = now + QUEUE_INTERVAL
         queues = sorted({entry.queue for entry in self._ledger if entry.queue})
-        for queue in runners.unserved(site.home, queues):
+        for queue in runners.unserved(site.home, queues, site.keeper.seen):
             waiting = {marker.job for marker in spool.waiting(site.home, queue)}
             stuck = [entry for entry in self._ledger if entry.queue == queue and entry.name in waiting]
             advice = f"no living runner serves the queue {queue!r}: air-executor runner start --queues {queue}"
@@ -347,7 +347,7 @@ class AirExecutor(Guarded, BaseExecutor):
             if site is None:  # whether it has a job cannot be known now
                 return True
             timeout = float(self.conf.get("scheduler", "task_queued_timeout") or 0)
-            return patience.let_wait(site.home, ti, self._ledger, timeout)
+            return patience.let_wait(site.home, ti, self._ledger, timeout, site.keeper.seen)
         except HomeError:
             return True
         except Exception:

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from air_executor import model, runners
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 from airflow_plugin import starter
 
 ALIVE_INTERVAL = 3.0
@@ -40,6 +41,8 @@ class RunnerKeeper:
         self.options = options
         self.wanted = wanted
         self.failures = 0
+        self.seen = Sightings(guess=True)
+        """What this scheduler has seen of the runners."""
         self._renew_before: str | None = model.now()
         self._next_alive = self._next_check = 0.0
         self._starting: subprocess.Popen[bytes] | None = None
@@ -64,7 +67,7 @@ class RunnerKeeper:
             self._look_after(self._starting, now)
         elif self.wanted and now >= self._next_check:
             self._next_check = now + CHECK_INTERVAL
-            if self._renew_before or runners.unserved(self.home, self.options.queues):
+            if self._renew_before or runners.unserved(self.home, self.options.queues, self.seen):
                 self._start()
 
     def close(self) -> None:

@@ -83,7 +83,7 @@ def _takes_jobs(home: Home, runner_id: str) -> bool:
         info = runners.read(home, runner_id)
     except AirExecutorError:
         return False
-    return not info.draining and runners.is_alive(info)
+    return not info.draining and processes.is_alive(info.process) is not False
 
 
 if __name__ == "__main__":

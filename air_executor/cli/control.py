@@ -71,7 +71,7 @@ def note_unserved(home: Home, queue: str) -> bool:
     """Say that a job of this queue waits in vain, if no runner takes it; returns whether it was said."""
     from air_executor import runners
 
-    if runners.serving(runners.alive_runners(home), queue):
+    if not runners.unserved(home, [queue]):
         return False
     start = runners.start_command(home, queue)
     output.note(f"no live runner serves the queue {queue}; the job waits. Start one with: {start}")

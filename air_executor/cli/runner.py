@@ -18,6 +18,7 @@ from air_executor.errors import InvalidInputError, NotFoundError, WaitTimeoutErr
 if TYPE_CHECKING:
     from air_executor import runners
     from air_executor.paths import Home
+    from air_executor.sightings import Sightings
 
 _START_TEXT = """\
 Start a runner: it watches the queues and runs their jobs.
@@ -127,27 +128,36 @@ def run_stop(args: argparse.Namespace) -> int:
     from air_executor import runners
 
     home = lookup.open_home(args)
-    infos = runners.alive_runners(home) if args.all else [_find(home, args.id)]
+    seen = runners.observe(home)
+    infos = runners.alive_runners(home, seen) if args.all else [_find(home, args.id, seen)]
     action = "abort" if args.now else "handover" if args.handover else "stop"
     for info in infos:
-        runners.tell(home, info.id, action)
+        runners.tell(home, info.id, action, seen)
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     for info in infos:
         if not args.no_wait:
-            _wait_gone(info, deadline)
+            _wait_gone(home, info, seen, deadline)
         _report(args, info.id, "is asked to stop" if args.no_wait else "has stopped")
     return 0
 
 
-def _wait_gone(info: runners.RunnerInfo, deadline: float | None) -> None:
-    from air_executor import runners
-
+def _wait_gone(home: Home, info: runners.RunnerInfo, seen: Sightings, deadline: float | None) -> None:
     pause = 0.02
-    while runners.is_alive(info):
+    while _is_there(home, info, seen):
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimeoutError(f"the runner {info.id} is not gone yet; it ends after its jobs (--now stops them)")
         time.sleep(pause)
         pause = min(_LAST_PAUSE, pause * 1.3)
+
+
+def _is_there(home: Home, info: runners.RunnerInfo, seen: Sightings) -> bool:
+    """By its process; of another host by its file, which is removed at the end, and by its heartbeats."""
+    from air_executor import processes, runners
+
+    alive = processes.is_alive(info.process)
+    if alive is not None:
+        return alive
+    return any(seen.is_alive(each) for each in runners.all_runners(home) if each.process == info.process)
 
 
 def run_tell(args: argparse.Namespace) -> int:
@@ -155,8 +165,9 @@ def run_tell(args: argparse.Namespace) -> int:
     from air_executor import runners
 
     home = lookup.open_home(args)
-    info = _find(home, args.id)
-    runners.tell(home, info.id, args.action)
+    seen = runners.observe(home)
+    info = _find(home, args.id, seen)
+    runners.tell(home, info.id, args.action, seen)
     _report(args, info.id, f"is asked to {args.action}")
     return 0
 
@@ -166,7 +177,8 @@ def run_list(args: argparse.Namespace) -> int:
     from air_executor import runners
 
     home = lookup.open_home(args)
-    found = [_facts(info) for info in runners.all_runners(home)]
+    seen = runners.observe(home)
+    found = [_facts(info, seen.is_alive(info)) for info in runners.all_runners(home)]
     if args.json:
         output.say_json(found)
         return 0
@@ -186,11 +198,11 @@ def run_list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _find(home: Home, text: str | None) -> runners.RunnerInfo:
+def _find(home: Home, text: str | None, seen: Sightings) -> runners.RunnerInfo:
     """The live runner that is meant; the only one if none was named."""
     from air_executor import runners
 
-    alive = runners.alive_runners(home)
+    alive = runners.alive_runners(home, seen)
     found = [info for info in alive if info.id == text] or [info for info in alive if info.id.startswith(text or "")]
     if not found:
         raise NotFoundError(f"no runner{f' {text}' if text else ''} is running in {home.root}")
@@ -199,12 +211,12 @@ def _find(home: Home, text: str | None) -> runners.RunnerInfo:
     return found[0]
 
 
-def _facts(info: runners.RunnerInfo) -> dict[str, Any]:
+def _facts(info: runners.RunnerInfo, alive: bool = True) -> dict[str, Any]:
     import dataclasses
 
-    from air_executor import runners, status
+    from air_executor import status
 
-    state = "dead" if not runners.is_alive(info) else "draining" if info.draining else "alive"
+    state = "dead" if not alive else "draining" if info.draining else "alive"
     return dataclasses.asdict(status.runner_status(info, state, info.working))
 
 

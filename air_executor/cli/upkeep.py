@@ -61,10 +61,12 @@ def run_repair(args: argparse.Namespace) -> int:
     """Repair, and say what was changed."""
     import dataclasses
 
-    from air_executor import repair
+    from air_executor import repair, runners
 
+    home = lookup.open_home(args)
+    runners.forget_dead(home, runners.observe(home))
     changes = []
-    for change in repair.repair(lookup.open_home(args)):
+    for change in repair.repair(home):
         changes.append(change)
         if not args.json:
             output.say(f"{change.job}: {output.clean(change.what)}")

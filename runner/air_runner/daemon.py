@@ -20,6 +20,7 @@ from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import RetentionSettings, RunnerSettings
+from air_executor.sightings import Sightings
 from air_runner import (
     __version__,
     cgroups,
@@ -92,7 +93,7 @@ class Runner:
         self.forks: ForkLauncher | None = None
         self.clock = Clock()
         self.client = AirExecutorClient(home.root)
-        self.seen = recovery.Sightings()
+        self.seen = Sightings()
         self.upkeep = upkeep.Upkeep(home, self.by, self._repaired)
         self.pruner = pruner.Pruner(home, retention or RetentionSettings(interval=0.0))
         self.guard = SpoolGuard(home, runner_id, settings.queues)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import enum
 import logging
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from air_executor import _files, model, processes, repair, runners, spool, store
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 from air_runner import ours, supervise
 
 log = logging.getLogger(__name__)
@@ -48,29 +48,6 @@ def decide(*, alive: bool | None, locked: bool) -> Fate:
     return Fate.LEAVE if locked else Fate.RESOLVE
 
 
-class Sightings:
-    """Which runners live. Those of other hosts by heartbeats that change, whatever time they say.
-
-    Clocks of hosts differ and may be stepped; nobody's jobs are taken from it for that.
-    """
-
-    def __init__(self) -> None:
-        self._beats: dict[str, tuple[str, float]] = {}
-
-    def is_alive(self, info: runners.RunnerInfo, now: float | None = None) -> bool:
-        """Whether the runner lives; `now` in monotonic seconds. One of another host that is seen first is alive."""
-        moment = time.monotonic() if now is None else now
-        beat, since = self._beats.get(info.id, ("", moment))
-        if beat != info.heartbeat_at:
-            self._beats[info.id] = (info.heartbeat_at, since := moment)
-        alive = processes.is_alive(info.process)
-        return moment - since < runners.HEARTBEATS_MISSED * info.heartbeat if alive is None else alive
-
-    def last_beat(self, runner_id: str) -> str | None:
-        """What the last heartbeat said that was seen of a runner, whose file may be gone by now."""
-        return self._beats[runner_id][0] if runner_id in self._beats else None
-
-
 def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sightings) -> Iterator[Adopted | str]:
     """Go through the claims of dead runners and those of ours that we do not watch.
 
@@ -81,7 +58,7 @@ def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sighting
     Yields:
         Jobs to watch from now on, and the names of jobs that were brought to rest.
     """
-    for holder, name in list(repair.abandoned_claims(home, seen.is_alive)):
+    for holder, name in list(repair.abandoned_claims(home, seen)):
         spool.take_over(home, name, holder, runner_id)
     for name in spool.claimed(home, runner_id):
         if name not in watched:
@@ -89,7 +66,7 @@ def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sighting
                 yield from _recover_one(home, runner_id, name, seen)
             except (OSError, AirExecutorError) as error:  # a job that cannot be looked at must not hide the others
                 log.error("cannot recover %s: %s; trying again", name, error)
-    runners.forget_dead(home, seen.is_alive)  # last: what is known of a dead runner is part of the reasons above
+    runners.forget_dead(home, seen)  # last: what is known of a dead runner is part of the reasons above
 
 
 def _recover_one(home: Home, runner_id: str, name: str, seen: Sightings) -> Iterator[Adopted | str]:
