@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,12 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
 def open_to_append(path: Path) -> int:
     """A descriptor at the end of a private file, created if it is missing."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+
+
+def time_in(directory: Path) -> float:
+    """What time it is for whoever stamps the files of a directory, in seconds since the epoch."""
+    with tempfile.TemporaryFile(dir=directory, prefix=".", suffix=".tmp") as file:
+        return os.fstat(file.fileno()).st_mtime
 
 
 def create_marker(path: Path) -> bool:

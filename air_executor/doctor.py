@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-from air_executor import _files, components, processes, runners, settings
+from air_executor import _files, components, processes, runners, settings, sightings
 from air_executor.errors import SettingsError
 from air_executor.paths import HOME_NAME, Home, airflow_home, command
 
@@ -220,26 +221,35 @@ def check_settings(home: Home) -> Finding:
 
 def check_runners(home: Home) -> Iterator[Finding]:
     """Somebody runs the jobs, and the clocks agree."""
-    infos = runners.all_runners(home)
     seen = runners.observe(home)
+    infos = runners.all_runners(home)
     alive = [info for info in infos if seen.is_alive(info)]
     if alive:
         yield ok("runner", ", ".join(info.id for info in alive))
     else:
         yield problem("runner", "no runner is running", runners.start_command(home))
-    yield check_clocks((info.id, runners.heartbeat_age(info)) for info in infos)
+    yield check_clocks(_measure(info, info in alive) for info in infos)
 
 
-def check_clocks(ages: Iterable[tuple[str, float]]) -> Finding:
-    """No heartbeat comes from the future: deaths on other hosts are judged by the clock. Pure."""
-    for runner_id, age in ages:
+def _measure(info: runners.RunnerInfo, alive: bool) -> tuple[str, float, float]:
+    """How old its heartbeat looks, and how old it may look: of a living one of another host nobody missed any."""
+    watched = alive and not processes.is_local(info.process)
+    allowed = sightings.HEARTBEATS_MISSED * info.heartbeat if watched else math.inf
+    return info.id, sightings.heartbeat_age(info), allowed
+
+
+def check_clocks(ages: Iterable[tuple[str, float, float]]) -> Finding:
+    """No heartbeat comes from the future, or from long ago if its runner lives. Pure.
+
+    Lives and deaths do not depend on it, but the ages that are shown, the order of the queues and retention do.
+    """
+    fix = "set the clocks of the hosts, such as: timedatectl set-ntp true"
+    for runner_id, age, allowed in ages:
         if age < -CLOCK_TOLERANCE:
-            return problem(
-                "clocks",
-                f"the last heartbeat of {runner_id} is {-age:.0f} s in the future",
-                "set the clocks of the hosts, such as: timedatectl set-ntp true",
-            )
-    return ok("clocks", "no heartbeat comes from the future")
+            return problem("clocks", f"the last heartbeat of {runner_id} is {-age:.0f} s in the future", fix)
+        if age > allowed:
+            return problem("clocks", f"{runner_id} lives, and its last heartbeat looks {age:.0f} s old", fix)
+    return ok("clocks", "the clocks of all runners agree")
 
 
 # --- Airflow ---

@@ -76,6 +76,13 @@ def start_time(pid: int) -> int | None:
         return None
 
 
+def now() -> int:
+    """What the start time of a process is that starts now."""
+    if sys.platform == "linux":
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    return int(time.time() * 1000)
+
+
 def identify(pid: int, runner: str | None = None) -> model.Process:
     """The identity of a process of this host; start time 0 if it is gone already, which no process has."""
     return model.Process(host(), boot_id(), pid, start_time(pid) or 0, runner)

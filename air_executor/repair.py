@@ -188,17 +188,25 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
     yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
 
 
+def home_time(home: Home) -> float:
+    """What the times of files in the home are measured by: on a shared filesystem not the clock of this host."""
+    try:
+        return _files.time_in(home.runners)
+    except OSError:  # a full disk
+        return time.time()
+
+
 def repair_recent(home: Home, since: float, by: str) -> Iterator[Change]:
     """Find at any time what a submitter left that died: its temporaries, and jobs that never came into their queue.
 
-    Looks at no job that did not change since `since` (seconds since the epoch), so that it can be done now and then,
+    Looks at no job that did not change since `since` (by the clock of the home), so that it can be done now and then,
     each time with the moment of the time before. Jobs of the last `SUBMIT_TIME` seconds are left to the next time: a
     living submitter may be about to queue them.
 
     Raises:
         OSError: the home refused.
     """
-    now = time.time()
+    now = home_time(home)
     yield from _remove_temporaries(home)
     names = [name for changed, name in store.changes(home) if _is_due(changed, since, now)]
     yield from _repair_jobs(home, names, by)

@@ -72,11 +72,10 @@ def enlist(home: Home, info: RunnerInfo) -> None:
     Raises:
         RunnerError: a living runner has that name.
     """
-    seen = observe(home, info.id)  # before the lock, for which others wait
     lock = _files.Lock(home.names_lock)
     lock.acquire(wait=ENLIST_WAIT)
     try:
-        check_free(home, info.id, seen)
+        check_free(home, info.id, Sightings(guess=True))
         write(home, info)
     finally:
         lock.release()
@@ -146,8 +145,8 @@ def all_runners(home: Home) -> list[RunnerInfo]:
 def observe(home: Home, runner_id: str | None = None) -> Sightings:
     """What one look tells of all runners, or of one.
 
-    If the clock of another host says that its runner is dead, or if its heartbeat comes from the future, this waits until
-    the runner has beaten, or should have. Who looks again and again keeps `Sightings` instead, and never waits.
+    If the clock of another host says that its runner is dead, or if its heartbeat comes from the future, this waits
+    until the runner has beaten, or should have. Who looks again and again keeps `Sightings` and never waits.
     """
     seen, deadline = Sightings(guess=True), math.inf
     while True:

@@ -225,8 +225,8 @@ def gather(home: Home, start: str | None = None) -> Status:
     root, moment, start = str(home.root), model.now(), start or runners.start_command(home)
     if not home.jobs.is_dir():
         return Status(root, moment, exists=False, start=start)
-    infos = runners.all_runners(home)
     seen = runners.observe(home)
+    infos = runners.all_runners(home)
     alive = [info for info in infos if seen.is_alive(info)]
     return Status(
         root,

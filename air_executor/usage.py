@@ -14,7 +14,7 @@ def complete(job: model.Job, paths: JobPaths, measured: dict[str, Any] | None) -
     """What was measured, or what is known of a job whose ephemeral runner came to no measuring; and the noted peak."""
     if measured is None and job.runner is None:
         return None
-    used = dict(measured) if measured is not None else {"wall_s": _wall(job)}
+    used = dict(measured) if measured is not None else {"wall_s": round(working_for(job), 3)}
     if peak := max(used.pop("max_tree_rss_mb", 0), read_peak(paths)):
         used["max_tree_rss_mb"] = peak
     return used
@@ -37,10 +37,13 @@ def read_peak(paths: JobPaths) -> int:
         return 0
 
 
-def _wall(job: model.Job) -> float:
-    """By the age that its process would have: a clock that was set does not show. Of another host, by the clock."""
+def working_for(job: model.Job) -> float:
+    """Seconds since a job started, by the age that its process has or would have: a clock that was set does not show.
+
+    Of another host, by the clock.
+    """
     seconds = processes.age(job.runner) if job.runner is not None else None
     if seconds is None:
         started = model.parse_time(job.started_at or model.now())
         seconds = max(0.0, (datetime.now(timezone.utc) - started).total_seconds())
-    return round(seconds, 3)
+    return seconds

@@ -10,7 +10,7 @@ import tempfile
 import time
 from typing import IO, Any
 
-from air_executor import model, runners
+from air_executor import processes, runners
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
 from airflow_plugin import starter
@@ -43,7 +43,7 @@ class RunnerKeeper:
         self.failures = 0
         self.seen = Sightings(guess=True)
         """What this scheduler has seen of the runners."""
-        self._renew_before: str | None = model.now()
+        self._renew_before: int | None = processes.now()
         self._next_alive = self._next_check = 0.0
         self._starting: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None

@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.state import TaskInstanceState
@@ -29,9 +29,10 @@ from sqlalchemy import Update, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 
-from air_executor import model, runners, store
+from air_executor import model, runners, store, usage
 from air_executor.errors import CorruptFileError, NotFoundError
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 from airflow_plugin import jobs
 from airflow_plugin.ledger import Entry
 
@@ -43,42 +44,48 @@ CHUNK = 500
 """How many task instances one statement names; databases limit that."""
 
 
-def waits(
-    job: model.Job, external_id: str | None, served: Collection[str], timeout: float, now: datetime | None = None
-) -> bool:
-    """Whether the task of a job only waits. Pure; `served` are the queues that living runners serve."""
+def waits(job: model.Job, external_id: str | None, served: Collection[str], timeout: float, working_for: float) -> bool:
+    """Whether the task of a job only waits. Pure.
+
+    Args:
+        served: the queues that living runners serve.
+        working_for: seconds since the job started, if it did.
+    """
     if job.external_id != external_id:
         return False
     if job.state is model.JobState.WAITING:
         return job.queue in served
     if job.state is not model.JobState.WORKING or job.started_at is None:
         return False
-    working_for = (now or datetime.now(timezone.utc)) - model.parse_time(job.started_at)
-    return working_for < timedelta(seconds=max(timeout, START_SECONDS))
+    return working_for < max(timeout, START_SECONDS)
 
 
-def let_wait(home: Home, ti: TaskInstance, others: Iterable[Entry], timeout: float) -> bool:
+def let_wait(home: Home, ti: TaskInstance, others: Iterable[Entry], timeout: float, seen: Sightings) -> bool:
     """Whether a task only waits. If so, Airflow is told of all that wait: after one refusal it looks at no other.
+
+    Args:
+        seen: what the scheduler has seen of the runners.
 
     Raises:
         HomeError: the home cannot be read now.
     """
     store.check_home(home)
     name = jobs.task_name(ti)
-    if not _those_that_wait(home, {name: ti.external_executor_id}, timeout):
+    served = {queue for info in runners.alive_runners(home, seen) if not info.draining for queue in info.queues}
+    if not _those_that_wait(home, {name: ti.external_executor_id}, timeout, served):
         return False
     known = {entry.name: entry.external_id for entry in others} | {name: ti.external_executor_id}
-    _start_clocks_anew(ti, _those_that_wait(home, known, timeout))
+    _start_clocks_anew(ti, _those_that_wait(home, known, timeout, served))
     return True
 
 
-def _those_that_wait(home: Home, known: Mapping[str, str | None], timeout: float) -> set[str]:
+def _those_that_wait(home: Home, known: Mapping[str, str | None], timeout: float, served: Collection[str]) -> set[str]:
     """The external ids of the jobs, given by name, whose tasks only wait if Airflow has them as queued."""
-    served = {queue for info in runners.alive_runners(home) if not info.draining for queue in info.queues}
     found = set()
     for name, external_id in known.items():
         with contextlib.suppress(NotFoundError, CorruptFileError):
-            if external_id and waits(store.read(home, name), external_id, served, timeout):
+            job = store.read(home, name)
+            if external_id and waits(job, external_id, served, timeout, usage.working_for(job)):
                 found.add(external_id)
     return found
 

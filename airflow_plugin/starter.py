@@ -22,11 +22,12 @@ DRAIN_WAIT = 5.0
 """Seconds to wait until a runner says that it takes no new jobs."""
 
 
-def encode(options: runners.StartOptions, renew_before: str | None) -> str:
+def encode(options: runners.StartOptions, renew_before: int | None) -> str:
     """The second argument of the command line.
 
     Args:
-        renew_before: embedded runners of this host that were started before this time hand their jobs over.
+        renew_before: embedded runners of this host that were started before this hand their jobs over; a start time as
+            processes have it, because the clock may have been set since.
     """
     return json.dumps({"options": dataclasses.asdict(options), "renew_before": renew_before})
 
@@ -57,12 +58,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _old_runners(home: Home, before: str | None) -> list[str]:
+def _old_runners(home: Home, before: int | None) -> list[str]:
     """An embedded runner has the environment and the code of the scheduler that started it; a new one has newer."""
     return [
         info.id
-        for info in runners.alive_runners(home)
-        if before and info.embedded and info.started_at < before and info.process.host == processes.host()
+        for info in runners.all_runners(home)
+        if before and info.embedded and processes.is_alive(info.process) and info.process.start_time < before
     ]
 
 

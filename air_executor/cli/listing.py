@@ -103,10 +103,12 @@ def _row(job: model.Job) -> tuple[Any, ...]:
 
 
 def took(job: model.Job) -> float | None:
-    """Seconds from start to end, or until now; None if it has not started."""
+    """Seconds from start to end, as measured if that is known, or until now; None if it has not started."""
     if job.started_at is None:
         return None
-    return _age(job.started_at) - (_age(job.finished_at) if job.finished_at else 0.0)
+    if job.usage is not None and isinstance(job.usage.get("wall_s"), (int, float)):
+        return float(job.usage["wall_s"])
+    return max(0.0, _age(job.started_at) - (_age(job.finished_at) if job.finished_at else 0.0))
 
 
 def _age(moment: str) -> float:

@@ -313,9 +313,10 @@ class Runner:
 
     def _linger(self, moment: float) -> None:
         """End when there is nothing to do and nobody who may want something."""
+        wanted = self.settings.linger and self.presence.is_wanted(self.settings.linger, moment)
         if self.running or len(self.backlog) or not self.settings.linger:
             self.busy_at = moment
-        elif moment - self.busy_at > self.settings.linger and not self.presence.is_wanted(self.settings.linger):
+        elif moment - self.busy_at > self.settings.linger and not wanted:
             log.info("nothing to do for %.0f s and no submitter is there", self.settings.linger)
             self.control("stop")
 

@@ -111,7 +111,7 @@ def _choose_id(home: Home, name: str | None) -> str:
     if name is None:
         return f"{processes.host_name()}-{uuid.uuid4().hex[:6]}"
     validation.check_name("the runner's name", name, 100)
-    runners.check_free(home, name)  # early, where the error can still be shown
+    runners.check_free(home, name, runners.observe(home, name))  # early, where the error can still be shown
     return name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+import math
 
 from air_executor import _files, model, runners, spool
 from air_executor.paths import Home
@@ -20,6 +20,8 @@ class Presence:
 
     def __init__(self, home: Home, info: runners.RunnerInfo) -> None:
         self._home, self._info = home, info
+        self._sign: float | None = None
+        self._wanted_at = -math.inf
 
     def begin(self) -> None:
         """Take the name.
@@ -44,9 +46,19 @@ class Presence:
         if spool.remove_holder(self._home, self._info.id):
             self._home.runner(self._info.id).unlink(missing_ok=True)
 
-    def is_wanted(self, linger: float) -> bool:
-        """Whether a submitter said in the last `linger` seconds that it is there."""
+    def is_wanted(self, linger: float, moment: float) -> bool:
+        """Whether a submitter said in the last `linger` seconds that it is there.
+
+        Asked again and again: what counts is when its sign was last seen to change, because clocks are set.
+        """
+        sign = self._read_sign()
+        if sign is not None and self._sign not in (None, sign):
+            self._wanted_at = moment
+        self._sign = sign
+        return moment - self._wanted_at < linger
+
+    def _read_sign(self) -> float | None:
         try:
-            return time.time() - self._home.keepalive.stat().st_mtime < linger
+            return self._home.keepalive.stat().st_mtime
         except FileNotFoundError:
-            return False
+            return None

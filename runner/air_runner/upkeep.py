@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ FULL_INTERVAL = 600.0
 """Seconds between looks at all jobs, for what nobody can have foreseen: somebody deleted single files of the spool."""
 
 
+def last_look(moment: float, now: float, looked_at: float, looked_at_by_home: float) -> float:
+    """When the last look was, by a clock that may have been set since. Pure."""
+    return min(looked_at_by_home, now - (moment - looked_at))
+
+
 class Upkeep:
     """A thread that repairs the home at its start, now and then, and when asked.
 
@@ -32,7 +38,8 @@ class Upkeep:
         self._wake = threading.Event()
         self._ended = False
         self._full_due = 0.0
-        self._looked_at = 0.0
+        self._looked_at = (-math.inf, -math.inf)
+        """When the last look began, by the monotonic clock and by that of the home."""
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
@@ -66,8 +73,9 @@ class Upkeep:
                 return
 
     def _look(self) -> Iterator[repair.Change]:
-        moment, since = time.monotonic(), self._looked_at
-        self._looked_at = time.time()
+        moment, now = time.monotonic(), repair.home_time(self._home)
+        since = last_look(moment, now, *self._looked_at)
+        self._looked_at = (moment, now)
         if moment >= self._full_due:
             yield from repair.repair(self._home, by=self._by)
             self._full_due = moment + FULL_INTERVAL

@@ -10,6 +10,8 @@ from multiprocessing import get_context
 
 import pytest
 
+from air_executor import runners
+
 WORKERS = 3
 POINT = "point covered"
 """A property of a test: what was done, operation and system call."""
@@ -30,6 +32,14 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 @pytest.fixture(scope="session")
 def all_faults(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--all-faults")) or os.environ.get("AIR_EXECUTOR_TEST_ALL_FAULTS") == "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def impatient() -> Iterator[None]:
+    """In this process, a damaged file of what looks like another host's runner is not watched for seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runners, "MAX_WATCH", 0.0)
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from air_executor import cli, held, model, processes, spool, store
 from air_executor.errors import AirExecutorError
 from air_executor.model import JobState, TaskStatus
+from air_executor.sightings import Sightings
 from air_runner import ephemeral, recovery
 from tests.faults import body, world
 from tests.faults.tracing import Ended
@@ -285,7 +286,7 @@ def remains_elsewhere(world: World) -> None:
 
 def recover(world: World) -> int:
     """Of the runner's loop, without what it has of its own."""
-    seen = recovery.Sightings()
+    seen = Sightings()
     note_lost(world, seen)
     world.write_runner(RUNNER, processes.identify(os.getpid()))
     list(recovery.recover(world.home, RUNNER, set(), seen))

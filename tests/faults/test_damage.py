@@ -37,6 +37,7 @@ from air_executor import settings as configuration
 from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.model import ExitKind, Job, JobState, Task, TaskStatus
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 from air_runner import recovery, supervise
 from tests.faults import damage
 
@@ -182,7 +183,7 @@ def treat(home: Home) -> None:
     """What a runner does: repair, recovery, and every waiting job to its end."""
     home.claims("living").mkdir(exist_ok=True)
     list(repair.repair(home))
-    list(recovery.recover(home, "living", (), recovery.Sightings()))
+    list(recovery.recover(home, "living", (), Sightings()))
     for marker in [marker for queue in spool.queues(home) for marker in spool.waiting(home, queue)]:
         if marker.job != "innocent" and spool.claim(home, marker, "living"):
             run(home, marker.job)

@@ -17,6 +17,7 @@ from air_executor import settings as configuration
 from air_executor.errors import AirExecutorError, SettingsError
 from air_executor.model import ExitKind, Job, JobState, Task
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 from tests.faults import damage
 
 RANDOM = settings(
@@ -40,11 +41,11 @@ def home(tmp_path: Path) -> Home:
 
 def look_at_runners(home: Home) -> None:
     for info in runners.all_runners(home):
-        runners.is_alive(info)
         runners.write(home, info)
     status.gather(home)
-    runners.forget_dead(home)
-    list(repair.abandoned_claims(home))
+    seen = Sightings()
+    runners.forget_dead(home, seen)
+    list(repair.abandoned_claims(home, seen))
 
 
 def check_config(home: Home, content: bytes) -> None:

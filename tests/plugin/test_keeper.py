@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import AirExecutorClient, JobState, _files, runners, store
+from air_executor import AirExecutorClient, JobState, _files, processes, runners, store
 from air_executor.paths import Home
 from air_executor.runners import StartOptions
 from air_executor.testing import end_everything, running_runner, wait_for
@@ -68,7 +68,16 @@ def test_a_new_scheduler_renews_the_runner(place: Home) -> None:
     restarted = RunnerKeeper(place, OPTIONS, wanted=True)
     [new] = tick_until(restarted, place)
     assert new.id != old.id
-    wait_for(lambda: not runners.is_alive(old), what="the end of the old runner")
+    wait_for(lambda: not processes.is_alive(old.process), what="the end of the old runner")
+
+
+def test_what_is_renewed_does_not_depend_on_a_clock_that_may_have_been_set(place: Home) -> None:
+    with running_runner(place, "--embedded") as old:
+        old.info.started_at = "2101-01-01T00:00:00Z"
+        runners.write(place, old.info)
+        assert starter._old_runners(place, processes.now() + 1) == [old.id]
+        assert starter._old_runners(place, old.info.process.start_time) == []
+        assert starter._old_runners(place, None) == []
 
 
 def test_the_jobs_of_the_old_runner_go_over_to_the_new_one_and_take_its_slots(place: Home) -> None:
@@ -77,7 +86,7 @@ def test_the_jobs_of_the_old_runner_go_over_to_the_new_one_and_take_its_slots(pl
     client.create_job("goes-on", [{"command": "sleep", "args": ["300"]}])
     wait_for(lambda: client.get_job("goes-on").state is JobState.WORKING, what="the job working")
     [new] = tick_until(RunnerKeeper(place, OPTIONS, wanted=True), place)
-    wait_for(lambda: not runners.is_alive(old), what="the end of the old runner")
+    wait_for(lambda: not processes.is_alive(old.process), what="the end of the old runner")
     wait_for(lambda: runners.read(place, new.id).working == 1, what="the job in the slots of the new runner")
     assert client.get_job("goes-on").state is JobState.WORKING
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import AirExecutorClient, JobState, model, processes, runners, spool
+from air_executor import AirExecutorClient, JobState, processes, runners, spool
 from air_executor.errors import RunnerError
 from air_executor.model import ExitKind
 from air_executor.paths import Home
 from air_executor.testing import END_TIMEOUT, RunnerProcess, wait_for
-from air_runner import recovery
 from tests.runner.conftest import StartRunner
 from tests.runner.test_lifecycle import ended, shell, working
 
@@ -169,16 +168,3 @@ def test_a_job_that_goes_on_on_a_host_whose_runner_died_keeps_its_result(
     (tmp_path / "go").touch()
     assert ended(client, "a").state is JobState.COMPLETED
     wait_for(lambda: not spool.claimed(home, here.id), what="the end of the claim")
-
-
-def test_only_heartbeats_that_stay_away_make_a_runner_dead() -> None:
-    elsewhere = model.Process("elsewhere", "boot", 1, 1)
-    info = runners.RunnerInfo("r", elsewhere, ["default"], 1, "fork", "0", model.now(), "2001-01-01T00:00:00Z", 3.0)
-    seen = recovery.Sightings()
-    assert seen.last_beat("r") is None
-    assert seen.is_alive(info, now=100.0)
-    assert seen.is_alive(info, now=114.0)
-    assert not seen.is_alive(info, now=115.0)
-    info.heartbeat_at = "1999-01-01T00:00:00Z"  # its clock was stepped back; it beats
-    assert seen.is_alive(info, now=200.0)
-    assert not seen.is_alive(info, now=215.0)

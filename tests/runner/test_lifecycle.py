@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
@@ -316,11 +315,3 @@ def test_a_taken_name_is_refused(client: AirExecutorClient, home: Home, start_ru
     second = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == 8
     assert "a runner named mine is running already" in second.stderr
-
-
-def test_heartbeats_of_another_host_decide(home: Home, start_runner: StartRunner) -> None:
-    info = start_runner().info
-    info.process.host = "elsewhere"
-    moment = time.time()
-    assert runners.is_alive(info, now=moment)
-    assert not runners.is_alive(info, now=moment + 60)

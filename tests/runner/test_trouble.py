@@ -20,6 +20,7 @@ from air_executor import AirExecutorClient, JobState, held, journal, model, proc
 from air_executor.model import ExitKind, Job
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
+from air_executor.sightings import Sightings
 from air_executor.testing import wait_for
 from air_runner import recovery, supervise, taskloop, template
 from air_runner.daemon import Runner
@@ -178,7 +179,7 @@ def test_a_job_that_cannot_be_looked_at_hides_no_other(
         spool.claim(home, spool.marker_of(store.read(home, name)), "r")
     read = store.read
     monkeypatch.setattr(store, "read", lambda home, name: out_of_files() if name == "a" else read(home, name))
-    assert list(recovery.recover(home, "r", (), recovery.Sightings())) == ["b"]
+    assert list(recovery.recover(home, "r", (), Sightings())) == ["b"]
 
 
 def test_draining_a_runner_that_stops_does_not_keep_it(runner: Runner) -> None:

@@ -17,6 +17,7 @@ from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, Job, JobState, TaskStatus
 from air_executor.paths import Home
 from air_executor.repair import Verdict
+from air_executor.sightings import SETTLE_TIME, Sightings
 from tests.unit.conftest import Submit, finish
 
 GONE = model.Process(processes.host(), processes.boot_id(), 2**22 + 1, 1, "dead")
@@ -265,10 +266,10 @@ def test_abandoned_claims(home: Home, submit: Submit) -> None:
     moment = model.now()
     for runner_id, process in (("dead", GONE), ("alive", processes.identify(os.getpid()))):
         runners.write(home, runners.RunnerInfo(runner_id, process, ["default"], 1, "fork", "0", moment, moment, 3.0))
-    assert list(repair.abandoned_claims(home)) == [("dead", "a")]
-    past = time.time() - runners.SETTLE_TIME - 1
-    os.utime(home.claims("fresh-client"), (past, past))
-    assert sorted(repair.abandoned_claims(home)) == [("dead", "a"), ("fresh-client", "b")]
+    seen = Sightings()
+    assert not seen.is_old_holder(home, "fresh-client", now=time.monotonic() - SETTLE_TIME - 1)
+    assert list(repair.abandoned_claims(home, Sightings())) == [("dead", "a")]
+    assert sorted(repair.abandoned_claims(home, seen)) == [("dead", "a"), ("fresh-client", "b")]
 
 
 @pytest.mark.parametrize("content", ["", "x", "{}", '{"by": "me", "exit": 1}', '{"exit": {"kind": "odd"}}'])

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from air_executor import components, model, processes, runners
+from air_executor import components, model, processes, runners, temporaries
 from air_executor.errors import CorruptFileError, InvalidNameError, NotFoundError, RunnerError
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 from tests.unit.test_repair import GONE
 
 SELF = processes.identify(os.getpid())
+HOUR = 3600.0
 
 
 def info(runner_id: str = "r", process: model.Process = SELF, **changes: object) -> runners.RunnerInfo:
@@ -74,11 +77,70 @@ def test_a_damaged_file_is_named_and_passed_over(home: Home, content: str) -> No
         (dataclasses.replace(SELF, boot_id="before"), 0, False),
         (dataclasses.replace(SELF, host="elsewhere"), 14, True),
         (dataclasses.replace(SELF, host="elsewhere"), 16, False),
+        (dataclasses.replace(SELF, host="elsewhere"), -16, False),
     ],
 )
 def test_who_lives(process: model.Process, heartbeat_age: float, alive: bool) -> None:
-    """Here by the process, whose number may be another's by now; elsewhere by the last heartbeat."""
-    assert runners.is_alive(info(process=process, heartbeat_at=ago(heartbeat_age))) is alive
+    """Here by the process, whose number may be another's by now; elsewhere, at first, by the last heartbeat."""
+    assert Sightings(guess=True).is_alive(info(process=process, heartbeat_at=ago(heartbeat_age))) is alive
+
+
+ELSEWHERE = dataclasses.replace(SELF, host="elsewhere")
+LONG_AGO, FAR_AHEAD = "2001-01-01T00:00:00Z", "2101-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("said", [LONG_AGO, FAR_AHEAD])
+@pytest.mark.parametrize("guess", [True, False])
+def test_only_heartbeats_that_stay_away_make_a_runner_of_another_host_dead(said: str, guess: bool) -> None:
+    one = info(process=ELSEWHERE, heartbeat_at="2050-01-01T00:00:00Z")
+    seen = Sightings(guess=guess)
+    assert seen.last_beat("r") is None
+    assert seen.is_alive(one, now=100.0) is not guess
+    assert seen.is_alive(one, now=114.0) is not guess
+    assert not seen.is_alive(one, now=115.0)
+    one.heartbeat_at = said  # its clock was set; it beats
+    assert seen.is_alive(one, now=200.0) and seen.is_alive(one, now=214.0)
+    assert not seen.is_alive(one, now=215.0)
+    assert seen.last_beat("r") == said
+
+
+@pytest.mark.parametrize("said", [LONG_AGO, FAR_AHEAD])
+def test_who_looks_once_waits_for_a_heartbeat_if_a_clock_is_in_doubt(home: Home, said: str) -> None:
+    runners.write(home, info("far", ELSEWHERE, heartbeat_at=said))
+    runners.write(home, info("dead", ELSEWHERE, heartbeat_at=said, heartbeat=0.1))
+    beat = info("far", ELSEWHERE, heartbeat_at=said.replace("00Z", "03Z"))
+    timer = threading.Timer(0.2, runners.write, (home, beat))
+    timer.start()
+    before = time.monotonic()
+    assert [each.id for each in runners.alive_runners(home)] == ["far"]
+    assert 0.2 <= time.monotonic() - before < 1.5 * 3.0 + 1.0
+    timer.join()
+
+
+def test_nobody_waits_for_a_clock_that_is_not_in_doubt(home: Home) -> None:
+    for name, process in (("here", SELF), ("gone", GONE), ("far", ELSEWHERE)):
+        runners.write(home, info(name, process))
+    runners.write(home, info("dead", ELSEWHERE, heartbeat_at=LONG_AGO))
+    before = time.monotonic()
+    assert runners.unserved(home, ["default"]) == []
+    runners.check_free(home, "new", runners.observe(home, "new"))
+    assert time.monotonic() - before < 1.0
+
+
+@pytest.mark.parametrize("age", [HOUR, 0.0, -HOUR])
+def test_claims_without_a_runner_are_old_when_they_were_seen_to_be_left_alone(home: Home, age: float) -> None:
+    for holder in ("unknown", writer := f"client-{temporaries.writer()}"):
+        home.claims(holder).mkdir()
+        past = time.time() - age
+        os.utime(home.claims(holder), (past, past))
+    seen = Sightings()
+    assert not seen.is_old_holder(home, "unknown", now=100.0)
+    assert not seen.is_old_holder(home, "unknown", now=115.0)
+    assert seen.is_old_holder(home, "unknown", now=116.0)
+    (home.claims("unknown") / "job").touch()
+    assert not seen.is_old_holder(home, "unknown", now=117.0)
+    assert not seen.is_old_holder(home, writer, now=100.0) and not seen.is_old_holder(home, writer, now=1000.0)
+    assert not seen.is_old_holder(home, "missing", now=100.0)
 
 
 def test_who_serves_a_queue() -> None:
@@ -103,7 +165,7 @@ def test_dead_runners_without_claims_are_forgotten(home: Home) -> None:
         runners.write(home, info(runner_id, process))
         home.claims(runner_id).mkdir()
     (home.claims("dead-with-claims") / "job").touch()
-    runners.forget_dead(home)
+    runners.forget_dead(home, Sightings())
     assert [each.id for each in runners.all_runners(home)] == ["alive", "dead-with-claims"]
 
 
