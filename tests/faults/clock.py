@@ -1,8 +1,8 @@
 """Hosts whose clocks can be stepped: what runs on one, and all that it starts, sees the clock of that host.
 
-The clock of the day is libfaketime's; CLOCK_MONOTONIC stays the kernel's, as it does when a real clock is set. The times
-of files stay the kernel's as well, as if the home was on a server: that covers a clock that is set (what was written
-before looks an hour older, or newer) and more, as what is written afterwards looks so, too.
+The clock of the day is libfaketime's; CLOCK_MONOTONIC stays the kernel's, as it does when a real clock is set. The
+times of files stay the kernel's as well, as if the home was on a server: that covers a clock that is set (what was
+written before looks an hour older, or newer) and more, as what is written afterwards looks so, too.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Host:
     name: str | None = None
     offset: float = 0.0
     runners: list[testing.RunnerProcess] = field(default_factory=list)
+    commands: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = self.root / f"clock-{self.name or 'here'}"
@@ -79,9 +80,16 @@ class Host:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A command of the CLI that goes on."""
-        return subprocess.Popen(
-            [*self.wrapper, str(SCRIPT), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        argv = [*self.wrapper, str(SCRIPT), *words]
+        self.commands.append(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return self.commands[-1]
+
+    def end(self) -> None:
+        """Nothing of it runs afterwards."""
+        for command in self.commands:
+            command.kill()
+            command.communicate()
+        testing.end_everything(self.home, *self.runners)
 
     def cli(self, *words: str, stdin: str = "") -> str:
         """What a command says; it may fail."""
@@ -93,11 +101,10 @@ class Host:
     def json(self, *words: str) -> Any:
         return json.loads(self.cli(*words, "--json"))
 
-    def submit(self, name: str, script: str, task: Mapping[str, object] | None = None, **options: object) -> None:
-        """A job of one shell command."""
-        content = {"job_name": name, "tasks": [{"command": "sh", "args": ["-c", script], **(task or {})}], **options}
+    def submit(self, name: str, task: Mapping[str, object], **options: object) -> None:
+        content = {"job_name": name, "tasks": [task], **options}
         assert self.cli("submit", "--file", "-", stdin=json.dumps(content)) == f"{name}\n"
 
     def living(self) -> set[str]:
-        """The runners that `runner list` calls alive."""
-        return {each["id"] for each in self.json("runner", "list") if each["state"] != "dead"}
+        """The runners that are alive."""
+        return {each["id"] for each in self.json("runner", "list") if each["state"] == "alive"}
