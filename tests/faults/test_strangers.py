@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from air_executor import AirExecutorClient, JobState, held, model, processes, spool, store, testing
+from air_executor import AirExecutorClient, JobState, held, model, processes, runners, spool, store, testing
 from air_executor.model import ExitKind, TaskStatus
 from air_executor.paths import Home
+from air_executor.sightings import Sightings
 from air_executor.testing import RunnerProcess, wait_for
 from air_runner import recovery
 
@@ -58,7 +58,8 @@ def lose(home: Home, client: AirExecutorClient, name: str, process: model.Proces
     client.create_job(name, [{"command": "true"}])
     home.claims("dead").mkdir(exist_ok=True)
     assert spool.claim(home, spool.marker_of(client.get_job(name)), "dead")
-    os.utime(home.claims("dead"), (0, 0))
+    gone, moment = model.Process(processes.host(), "the boot before", 1, 1), model.now()
+    runners.write(home, runners.RunnerInfo("dead", gone, ["default"], 1, "fork", "0", moment, moment, 3.0))
     with held.HeldJob.acquire(home, name) as job:
         job.start(process, by="runner dead")
         job.set_task(job.tasks[0], TaskStatus.RUNNING)
@@ -116,7 +117,7 @@ def test_a_living_stranger_is_not_watched_as_if_it_had_the_job(home: Home, clien
         stack.callback(stranger.kill)
         lose(home, client, "a", processes.identify(stranger.pid, "dead"))
         home.claims("r").mkdir()
-        assert list(recovery.recover(home, "r", (), recovery.Sightings())) == ["a"], "brought to rest, not adopted"
+        assert list(recovery.recover(home, "r", (), Sightings())) == ["a"], "brought to rest, not adopted"
         assert client.get_job("a").state is JobState.FAILED
         assert stranger.poll() is None
 
@@ -149,6 +150,6 @@ def test_what_a_body_left_that_ran_in_its_ephemeral_runner_is_no_stranger(
         assert ephemeral.stdout is not None
         child = int(ephemeral.stdout.readline())
         ephemeral.wait(20)
-        assert list(recovery.recover(home, "r", (), recovery.Sightings())) == ["a"]
+        assert list(recovery.recover(home, "r", (), Sightings())) == ["a"]
     assert client.get_job("a").state is JobState.FAILED
     assert processes.start_time(child) is None

@@ -18,11 +18,8 @@ from typing import Any
 from air_executor import AirExecutorClient, journal, model, processes, repair, runners, spool, store, temporaries
 from air_executor.model import JobState
 from air_executor.paths import Home
-<<<<<<< HEAD
 from air_executor.settings import RunnerSettings
-=======
 from air_executor.sightings import Sightings
->>>>>>> d2adb3e (wip2)
 from air_runner import __version__, ephemeral, recovery, supervise, taskloop
 from air_runner.daemon import Runner
 from tests.faults import tracing
@@ -135,7 +132,6 @@ def recover(world: World) -> None:
     home.runner(NEXT_RUNNER).unlink()
 
 
-<<<<<<< HEAD
 def serve_until_done(world: World, runner_id: str) -> int:
     """Be a runner until nothing is left to do; returns its exit code."""
     settings = RunnerSettings(slots=1, linger=0.2, heartbeat=300.0)
@@ -155,10 +151,7 @@ def serve_again(world: World) -> None:
     assert tracing.wait(pid) == 0
 
 
-def note_lost(world: World, seen: recovery.Sightings) -> None:
-=======
 def note_lost(world: World, seen: Sightings) -> None:
->>>>>>> d2adb3e (wip2)
     """Let a runner have seen long ago the last heartbeats of those of other hosts."""
     for info in runners.all_runners(world.home):
         seen.is_alive(info, now=-1000.0)
