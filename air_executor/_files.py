@@ -26,6 +26,9 @@ from air_executor.errors import CorruptFileError
 TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
 """Errors that say something of the system at this moment, and nothing of a file."""
 
+NO_LOCK = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP})
+"""Errors of opening a directory, a link, a fifo or a socket as a lock."""
+
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
@@ -54,6 +57,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         return _read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():  # what is written there would come to nothing
+            raise CorruptFileError(path, "cannot be read: it is a link that leads nowhere") from None
         raise
     except OSError as error:
         if error.errno in TRANSIENT:  # nobody may take a sound file for a damaged one
@@ -117,12 +122,20 @@ def replace(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool 
     temporary = temporaries.replacement(path)
     try:
         write_new(temporary, data, mode=mode, durable=durable)
-        temporary.replace(path)
+        _put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    try:
+        temporary.replace(path)
+    except IsADirectoryError:  # somebody's damage: it is kept, and must not be in the way for ever
+        set_directory_aside(path)
+        temporary.replace(path)
 
 
 def replace_object(path: Path, value: dict[str, Any], *, durable: bool = False) -> None:
@@ -258,7 +271,11 @@ class Lock:
         self._fd: int | None = None
 
     def acquire(self, *, wait: float = 0.0) -> bool:
-        """Take the lock, trying for `wait` seconds; False if another holds it."""
+        """Take the lock, trying for `wait` seconds; False if another holds it.
+
+        Raises:
+            CorruptFileError: something else than a file is in its place.
+        """
         deadline = time.monotonic() + wait
         while not self._try():
             if time.monotonic() >= deadline:
@@ -267,7 +284,7 @@ class Lock:
         return True
 
     def _try(self) -> bool:
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        fd = _open_lock(self.path)
         try:
             with _naming(self.path):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -294,15 +311,31 @@ class Lock:
         return self._fd is not None
 
 
+def _open_lock(path: Path) -> int:
+    """A link is no lock: two that lead to one file would be one."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, PRIVATE_FILE)
+    except OSError as error:
+        if error.errno not in NO_LOCK:
+            raise
+        raise CorruptFileError(path, "cannot be locked: it is not a file") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CorruptFileError(path, "cannot be locked: it is not a file")
+    return fd
+
+
 def is_locked(path: Path) -> bool:
     """Whether somebody holds the lock. A look only: it may change the next moment."""
     if not path.exists():
         return False
     lock = Lock(path)
-    if lock.acquire():
-        lock.release()
+    try:
+        locked = not lock.acquire()
+    except CorruptFileError:
         return False
-    return True
+    lock.release()
+    return locked
 
 
 def _ends_with_newline(fd: int) -> bool:

@@ -19,6 +19,9 @@ from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import JobState, TaskStatus
 from air_executor.paths import Home, JobPaths
 
+MENDING_WAIT = 5.0
+"""Seconds to wait for others who are just moving away what is in the place of a lock."""
+
 
 class HeldJob:
     """A job and its tasks, locked by this process. Use `acquire`, and as a context manager."""
@@ -40,7 +43,7 @@ class HeldJob:
             CorruptFileError: its files are damaged; see `condemn`.
         """
         store.check_exists(home, name)  # before the lock file is created: an unknown job must stay unknown
-        lock = _lock_job(home, name, wait)
+        lock = lock_job(home, name, wait)
         try:
             job = store.read(home, name)
             _finish_writing(home.job(name), job)
@@ -247,7 +250,7 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
     Raises:
         JobBusyError: somebody holds it.
     """
-    lock = _lock_job(home, name, 0.0)
+    lock = lock_job(home, name, 0.0)
     try:
         try:
             job = store.read(home, name)  # state.json may be sound and tasks.json damaged
@@ -273,16 +276,34 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         lock.release()
 
 
-def _lock_job(home: Home, name: str, wait: float) -> _files.Lock:
+def lock_job(home: Home, name: str, wait: float = 0.0) -> _files.Lock:
+    """Take the lock of a job.
+
+    Raises:
+        NotFoundError: there is no such job.
+        JobBusyError: somebody else holds it.
+    """
     path = home.job(name).lock
     lock = _files.Lock(path)
     try:
-        locked = lock.acquire(wait=wait)
-    except IsADirectoryError:
-        _files.set_directory_aside(path)
-        locked = lock.acquire(wait=wait)
+        try:
+            locked = lock.acquire(wait=wait)
+        except CorruptFileError:
+            _set_lock_aside(home, path)
+            locked = lock.acquire(wait=wait)
     except FileNotFoundError:
         raise NotFoundError(f"there is no job named {name} in {home.root}") from None
     if not locked:
         raise JobBusyError(f"the job {name} is held by a process that may still be running it; try again later")
     return lock
+
+
+def _set_lock_aside(home: Home, path: Path) -> None:
+    """Move away what is no file. One at a time: a lock that somebody else made meanwhile, and may hold, must stay."""
+    guard = _files.Lock(home.mending_lock)
+    guard.acquire(wait=MENDING_WAIT)
+    try:
+        if guard.held and (path.is_symlink() or not path.is_file()):
+            _files.set_aside(path)
+    finally:
+        guard.release()

@@ -181,6 +181,11 @@ class Home:
         return self.runners / ".names.lock"
 
     @property
+    def mending_lock(self) -> Path:
+        """Held while something is moved away that is in the place of a job's lock."""
+        return self.runners / ".mending.lock"
+
+    @property
     def components(self) -> Path:
         return self.root / "components"
 

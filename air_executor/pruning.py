@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from air_executor import _files, model, retention, spool, store, temporaries
-from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor import _files, held, model, retention, spool, store, temporaries
+from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
 from air_executor.retention import Ended, Policy
@@ -107,9 +107,12 @@ def remove(home: Home, chosen: Ended) -> bool:
     paths = home.job(chosen.name)
     if not paths.root.is_dir():  # before the lock file is created
         return False
-    lock = _files.Lock(paths.lock)
     try:
-        if not lock.acquire() or not _is_as_chosen(home, chosen):
+        lock = held.lock_job(home, chosen.name)
+    except (JobBusyError, NotFoundError):
+        return False
+    try:
+        if not _is_as_chosen(home, chosen):
             return False
         doomed = temporaries.removal(home.jobs)
         paths.root.rename(doomed)

@@ -294,6 +294,9 @@ def read_tasks(home: Home, name: str) -> list[model.Task]:
         raise CorruptFileError(paths.tasks, "'tasks' should be a list of objects")
     try:
         tasks = [model.from_dict(model.Task, entry) for entry in entries]
+        for owner in (content.get("job_name", name), *(task.job_name or name for task in tasks)):
+            if owner != name:  # its tasks would run in that job's name, and write into its logs
+                raise ValueError(f"is of the job {owner!r:.80}, not {name!r}")
         validation.check_stored_tasks(tasks)
         return tasks
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from air_executor import components, held, model, processes, repair, runners, spool, status, store
 from air_executor import settings as configuration
-from air_executor.errors import AirExecutorError, SettingsError
+from air_executor.errors import AirExecutorError, CorruptFileError, JobBusyError, SettingsError
 from air_executor.model import ExitKind, Job, JobState, Task
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
 from tests.faults import damage
+from tests.faults.nasty import ODD, make_directory
 
 RANDOM = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -108,33 +109,6 @@ def test_odd_values_of_options(home: Home, option: str, value: str) -> None:
 # --- Things that are no files ---
 
 
-def make_directory(path: Path) -> None:
-    path.mkdir()
-    (path / "content").touch()
-
-
-def make_socket(path: Path) -> None:
-    """A socket has room for a short path only."""
-    back = os.open(".", os.O_RDONLY)
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.fchdir(back)
-        os.close(back)
-
-
-ODD: dict[str, Callable[[Path], None]] = {
-    "directory": make_directory,
-    "fifo": os.mkfifo,
-    "socket": make_socket,
-    "loop": lambda path: path.symlink_to(path),
-    "nowhere": lambda path: path.symlink_to("/nowhere/at/all"),
-    "device": lambda path: path.symlink_to("/dev/zero"),
-}
-
-
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("file", ["state.json", "tasks.json"])
 @pytest.mark.timeout(20)
@@ -170,12 +144,28 @@ def test_in_place_of_what_may_be_missing(home: Home, odd: str, file: str) -> Non
     assert store.read(home, "other").state is JobState.WAITING
 
 
-def test_a_directory_in_place_of_the_lock_is_set_aside(home: Home) -> None:
-    home.job("job").lock.mkdir()
-    (home.job("job").lock / "content").touch()
+@pytest.mark.parametrize("odd", ODD)
+def test_in_place_of_the_lock_it_is_set_aside(home: Home, odd: str) -> None:
+    path = home.job("job").lock
+    ODD[odd](path)
     with held.HeldJob.acquire(home, "job"):
-        assert home.job("job").lock.is_file()
-    assert (home.job("job").root / "runner.lock.damaged-1" / "content").exists()
+        assert path.is_file() and not path.is_symlink()
+        with pytest.raises(JobBusyError):
+            held.HeldJob.acquire(home, "job")
+    assert os.path.lexists(path.with_name("runner.lock.damaged-1"))
+    assert not os.path.lexists(path.with_name("runner.lock.damaged-2"))
+
+
+def test_a_lock_that_leads_to_another_jobs_is_not_that_jobs(home: Home) -> None:
+    with held.HeldJob.acquire(home, "other"):
+        home.job("job").lock.symlink_to(home.job("other").lock)
+        held.HeldJob.acquire(home, "job").release()
+
+
+def test_the_tasks_of_another_job_are_not_run(home: Home) -> None:
+    shutil.copy(home.job("other").tasks, home.job("job").tasks)
+    with pytest.raises(CorruptFileError, match="is of the job 'other', not 'job'"):
+        store.read_tasks(home, "job")
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from air_executor import _files
 from air_executor.errors import CorruptFileError
 from air_executor.testing import wait_for
+from tests.faults import nasty
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=4))
@@ -58,11 +59,38 @@ def test_replacing_leaves_nothing_behind(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with pytest.raises(OSError):
+def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no")
+
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no"):
         _files.replace(tmp_path / "a", b"new")
-    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_directory_in_place_of_a_file_is_kept_and_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "content").touch()
+    _files.replace(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new" and (tmp_path / "a.damaged-1" / "content").exists()
+
+
+@pytest.mark.parametrize("odd", nasty.ODD)
+def test_what_is_no_file_is_no_lock(tmp_path: Path, odd: str) -> None:
+    nasty.ODD[odd](tmp_path / "lock")
+    with pytest.raises(CorruptFileError, match="lock: cannot be locked: it is not a file"):
+        _files.Lock(tmp_path / "lock").acquire()
+    assert not _files.is_locked(tmp_path / "lock")
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("/nowhere/at/all")
+    with pytest.raises(CorruptFileError, match="leads nowhere"):
+        _files.read_object(tmp_path / "a")
 
 
 def test_a_line_after_one_that_was_cut_off_begins_anew(tmp_path: Path) -> None:

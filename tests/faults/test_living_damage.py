@@ -1,0 +1,98 @@
+"""Damage while everything lives: a runner with jobs that wait and run, and all commands.
+
+What is damaged ends with a reason, and keeps its files; nobody crashes, nobody else is disturbed, the runner goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from air_executor import JobState, runners, spool, store, testing
+from air_executor.paths import Home
+from air_executor.testing import wait_for
+from tests.faults import nasty
+from tests.faults.ward import ANY_END, CANCELLED, CHANGING, COMPLETED, FAILED, Case, Ward, try_command, try_commands
+
+INNOCENT = [f"innocent-{number}" for number in range(5)]
+STATE, TASKS, LOCK, EVENTS, CANCEL, LOGS = (
+    *("state.json", "tasks.json", "runner.lock", "events.jsonl", "cancel", "logs"),
+)
+
+
+def make_cases() -> Iterator[Case]:
+    contents, things = list(nasty.contents()), list(nasty.things())
+    present = [each for each in things if each.name != "missing"]
+    chosen = [
+        *(("waiting", STATE, each, FAILED) for each in [*contents, *nasty.values_of_state(), *things]),
+        *(("waiting", TASKS, each, FAILED) for each in [*contents[::3], *nasty.values_of_tasks(), *things]),
+        *(("waiting", file, nasty.swapped(), FAILED) for file in (STATE, TASKS)),
+        *(("waiting", LOCK, each, COMPLETED) for each in [*contents[:2], *things, nasty.link_to_another()]),
+        *(("waiting", EVENTS, each, COMPLETED) for each in contents[:8]),
+        *(("waiting", EVENTS, each, ANY_END) for each in things),
+        *(("waiting", CANCEL, each, CANCELLED) for each in [*contents[::4], *present]),
+        *(("lost", STATE, each, FAILED) for each in [*contents[::3], *nasty.values_of_process()]),
+        *(("lost", file, each, FAILED) for file in (STATE, TASKS) for each in things),
+        *(("running", file, each, COMPLETED) for file in (STATE, TASKS) for each in [*contents[::5], *things]),
+        *(("running", LOCK, each, COMPLETED) for each in things),
+        *(("running", EVENTS, each, ANY_END) for each in things),
+        *(("running", CANCEL, each, CANCELLED) for each in present),
+        *(("over", STATE, each, FAILED) for each in [*contents[::4], *things]),
+        *(("over", TASKS, each, COMPLETED) for each in [*contents[::6], *things]),
+    ]
+    numbers = itertools.count()
+    return (Case(situation, file, each, ends, next(numbers)) for situation, file, each, ends in chosen)
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    home = Home(tmp_path / "home")
+    store.ensure_home(home)
+    ward = Ward(home, list(make_cases()))
+    yield ward
+    testing.end_everything(home, *ward.runners)
+
+
+def names(cases: list[Case]) -> list[str]:
+    return [case.job for case in cases]
+
+
+def all_over(ward: Ward, jobs: list[str]) -> bool:
+    return all(store.read_or_damaged(ward.home, job).state.terminal for job in jobs)
+
+
+def test_damage_to_jobs_while_a_runner_has_them(ward: Ward) -> None:
+    home, client = ward.home, ward.client
+    runner = ward.start_runner()
+    running, over = names(ward.of("running")), names(ward.of("over"))
+    ward.submit(*running, *INNOCENT, holds=True)
+    ward.submit("another", *over)
+    wait_for(lambda: all_over(ward, ["another", *over]), what="the ends of those that shall be over")
+    working = [*running, *INNOCENT]
+    wait_for(lambda: all(client.get_job(name).state is JobState.WORKING for name in working), what="all that shall run")
+    runners.tell(home, runner.id, "drain")
+    wait_for(lambda: runners.read(home, runner.id).draining, what="the draining")
+    ward.submit(*names(ward.of("waiting")))
+    ward.lose(*names(ward.of("lost")))
+    ward.damage("running", "over", "waiting", "lost")
+    ward.bury()
+    wrong = try_commands(home, names(ward.cases)[::3])
+    ward.go.touch()
+    wait_for(lambda: not runners.read(home, runner.id).working, 30, "the ends of those that ran")
+    runners.tell(home, runner.id, "resume")
+    wait_for(lambda: not any(spool.claimed(home, holder) for holder in spool.holders(home)), 30, "the last end")
+    wrong += try_command(home, "repair")
+    wrong += try_commands(home, names(ward.cases)[1::3])
+    wrong += ward.wrong()
+    wrong += try_commands(home, names(ward.cases)[::7], CHANGING)
+    wrong += try_command(home, "doctor")
+    wait_for(lambda: all_over(ward, names(ward.cases)), 30, "the ends of the second attempts")
+    assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong)
+    assert {client.get_job(name).state for name in INNOCENT} == {JobState.COMPLETED}
+    ward.submit("later")
+    assert client.wait("later", 20).state is JobState.COMPLETED and runner.popen.poll() is None
+    assert client.get_job("another").state is JobState.COMPLETED
+    assert "Traceback" not in home.runner_log.read_text()
