@@ -12,7 +12,7 @@ import pytest
 from tests.faults import fleet, world
 
 
-@pytest.mark.parametrize(("jobs", "new_names"), [(300, False), (80, True)], ids=["same names", "new names"])
+@pytest.mark.parametrize(("jobs", "new_names"), [(240, False), (80, True)], ids=["same names", "new names"])
 def test_one_of_three_runners_killed_every_second(tmp_path: Path, jobs: int, new_names: bool) -> None:
     runners = fleet.Fleet(world.World(tmp_path), long_each=10, new_names=new_names)
     try:
