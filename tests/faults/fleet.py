@@ -126,8 +126,9 @@ class Fleet:
     def end(self) -> None:
         """Whatever is left of all is killed."""
         for member in self.members:
-            processes.kill_tree(member.popen.pid)
-            member.popen.wait()
+            if member.popen.poll() is None:  # else its pid may be another's by now
+                processes.kill_tree(member.popen.pid)
+                member.popen.wait()
         testing.end_everything(self.world.home)
 
     # --- The jobs ---
