@@ -159,7 +159,7 @@ def holders(home: Home) -> list[str]:
 
 def claimed(home: Home, holder: str) -> list[str]:
     """The jobs that a holder has claimed."""
-    return sorted(_names(home.claims(holder)))
+    return sorted(name for name in _names(home.claims(holder)) if validation.is_name(name))
 
 
 def finished(home: Home) -> list[str]:

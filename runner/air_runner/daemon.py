@@ -228,8 +228,9 @@ class Runner:
 
     def _obey(self, file_name: str) -> None:
         runner_id, _, action = file_name.rpartition(".")
-        if runner_id == self.id and action in runners.ACTIONS:
-            (self.home.control / file_name).unlink(missing_ok=True)
+        path = self.home.control / file_name
+        if runner_id == self.id and action in runners.ACTIONS and path.is_file():
+            path.unlink(missing_ok=True)
             self.control(action)
 
     def control(self, action: str) -> None:

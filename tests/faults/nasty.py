@@ -182,3 +182,16 @@ def link_to_another() -> Nasty:
         path.symlink_to(other)
 
     return Nasty("a link to another job's", link)
+
+
+NAMES = ("x", "..x", "no name", "a\nb", "-", "n" * 250, "é", os.fsdecode(b"\xff\xfe"))
+"""Of files, as nobody of us gives them."""
+
+
+def litter(directory: Path) -> None:
+    """Put everything into a directory that does not belong there."""
+    directory.mkdir(exist_ok=True)
+    for name in NAMES:
+        (directory / name).touch()
+    for name, make in ODD.items():
+        make(directory / f"odd-{name}")

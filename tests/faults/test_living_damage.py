@@ -15,8 +15,20 @@ from air_executor import JobState, runners, spool, store, testing
 from air_executor.paths import Home
 from air_executor.testing import wait_for
 from tests.faults import nasty
-from tests.faults.ward import ANY_END, CANCELLED, CHANGING, COMPLETED, FAILED, Case, Ward, try_command, try_commands
+from tests.faults.ward import (
+    ANY_END,
+    CANCELLED,
+    CHANGING,
+    COMPLETED,
+    FAILED,
+    OF_ALL,
+    Case,
+    Ward,
+    try_command,
+    try_commands,
+)
 
+OF_RUNNERS = [("status",), ("runner", "list"), ("runner", "list", "--json")]
 INNOCENT = [f"innocent-{number}" for number in range(5)]
 STATE, TASKS, LOCK, EVENTS, CANCEL, LOGS = (
     *("state.json", "tasks.json", "runner.lock", "events.jsonl", "cancel", "logs"),
@@ -96,3 +108,36 @@ def test_damage_to_jobs_while_a_runner_has_them(ward: Ward) -> None:
     assert client.wait("later", 20).state is JobState.COMPLETED and runner.popen.poll() is None
     assert client.get_job("another").state is JobState.COMPLETED
     assert "Traceback" not in home.runner_log.read_text()
+
+
+def test_litter_and_damage_beside_the_jobs(ward: Ward) -> None:
+    """In the spool, the files of runners, the configuration: a runner that lives goes on, and mends its own file."""
+    home, client = ward.home, ward.client
+    home.config.write_text("[runner]\nheartbeat = 0.1\n")
+    runner = ward.start_runner()
+    ward.submit(*INNOCENT, holds=True)
+    wait_for(lambda: all(client.get_job(name).state is JobState.WORKING for name in INNOCENT), what="the jobs")
+    spooled = [home.finished, home.cancel_requests, home.control, home.waiting, home.queue("default"), home.claimed]
+    for directory in [*spooled, home.claims(runner.id), home.jobs, home.runners, home.components]:
+        nasty.litter(directory)
+    marker = spool.marker_of(client.get_job("innocent-0"))
+    for job in ("innocent-0", "gone", ".."):
+        (home.queue("default") / f"{marker.order}-{job}").touch()
+    for action in ("dance", "stop.now", "", "drain.resume"):
+        (home.control / f"{runner.id}.{action}").touch()
+    nasty.make_directory(home.control / f"{runner.id}.drain")
+    home.config.write_bytes(b"[runner\nslots = \xff")
+    (home.runners / "evil.json").write_text('{"id": "evil", "process": {"pid": -1}}')
+    home.component("scheduler").write_bytes(b"\0" * 100)
+    wrong: list[str] = []
+    for each in [*nasty.contents(), *nasty.things()]:
+        each.apply(home.runner(runner.id), home.runners / "evil.json")
+        wrong += [line for words in OF_RUNNERS for line in try_command(home, *words)]
+        wait_for(lambda: runner.id in [info.id for info in runners.all_runners(home)], what="the runner's own file")
+    wrong += [line for words in (("repair",), ("doctor",), *OF_ALL) for line in try_command(home, *words)]
+    assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong)
+    ward.submit("later")
+    assert client.wait("later", 20).state is JobState.COMPLETED
+    ward.go.touch()
+    assert {client.wait(name, 20).state for name in INNOCENT} == {JobState.COMPLETED}
+    assert "Traceback" not in home.runner_log.read_text() and runner.popen.poll() is None
