@@ -5,13 +5,14 @@ What is damaged ends with a reason, and keeps its files; nobody crashes, nobody 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from air_executor import JobState, runners, spool, store, testing
+from air_executor import JobState, cli, doctor, runners, spool, store, testing
 from air_executor.paths import Home
 from air_executor.testing import wait_for
 from tests.faults import nasty
@@ -57,6 +58,13 @@ def make_cases() -> Iterator[Case]:
     ]
     numbers = itertools.count()
     return (Case(situation, file, each, ends, next(numbers)) for situation, file, each, ends in chosen)
+
+
+@pytest.fixture(autouse=True)
+def quick_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand of them in one process: one parser does for all, and Airflow is not asked how it is configured."""
+    monkeypatch.setattr(cli, "get_parser", functools.cache(cli.get_parser))
+    monkeypatch.setattr(doctor, "check_airflow", lambda _: ())
 
 
 @pytest.fixture
