@@ -56,6 +56,22 @@ def make_cases() -> Iterator[Case]:
         *(("over", STATE, each, FAILED) for each in [*contents[::4], *things]),
         *(("over", TASKS, each, COMPLETED) for each in [*contents[::6], *things]),
     ]
+    return number(chosen)
+
+
+def make_abandoned_cases() -> Iterator[Case]:
+    """Of jobs that go on although their runner was killed."""
+    contents, things = list(nasty.contents()), list(nasty.things())
+    chosen = [
+        *(("abandoned", STATE, each, COMPLETED) for each in [*contents[::5], *things]),
+        *(("abandoned", STATE, each, COMPLETED) for each in nasty.values_of_process()),
+        *(("abandoned", TASKS, each, COMPLETED) for each in things),
+        *(("abandoned", LOCK, each, COMPLETED) for each in things),
+    ]
+    return number(chosen)
+
+
+def number(chosen: list[tuple[str, str, nasty.Nasty, frozenset[JobState]]]) -> Iterator[Case]:
     numbers = itertools.count()
     return (Case(situation, file, each, ends, next(numbers)) for situation, file, each, ends in chosen)
 
@@ -115,6 +131,30 @@ def test_damage_to_jobs_while_a_runner_has_them(ward: Ward) -> None:
     ward.submit("later")
     assert client.wait("later", 20).state is JobState.COMPLETED and runner.popen.poll() is None
     assert client.get_job("another").state is JobState.COMPLETED
+    assert "Traceback" not in home.runner_log.read_text()
+
+
+def test_damage_to_jobs_that_go_on_without_their_runner(ward: Ward) -> None:
+    """The next runner has nothing but the files, and leaves alone what may be alive."""
+    home, client = ward.home, ward.client
+    ward.cases = list(make_abandoned_cases())
+    jobs = names(ward.cases)
+    first = ward.start_runner()
+    ward.submit(*jobs, *INNOCENT, holds=True)
+    ward.submit("another")
+    working = [*jobs, *INNOCENT]
+    wait_for(lambda: all(client.get_job(name).state is JobState.WORKING for name in working), what="all that shall run")
+    first.kill()
+    ward.damage("abandoned")
+    second = ward.start_runner()
+    wait_for(lambda: set(INNOCENT) <= set(spool.claimed(home, second.id)), what="the takeover")
+    wrong = try_command(home, "repair")
+    ward.submit("later")
+    assert client.wait("later", 20).state is JobState.COMPLETED
+    ward.go.touch()
+    wait_for(lambda: not spool.claimed(home, second.id), 30, "the last end")
+    assert not (found := [*wrong, *ward.wrong()]), f"{len(found)} wrong:\n" + "\n".join(found)
+    assert [ward.starts(name) for name in working] == [1] * len(working)
     assert "Traceback" not in home.runner_log.read_text()
 
 

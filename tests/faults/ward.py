@@ -63,12 +63,22 @@ class Ward:
     def go(self) -> Path:
         return self.home.root.parent / "go"
 
+    @property
+    def started(self) -> Path:
+        """Each body appends the name of its job."""
+        return self.home.root.parent / "started"
+
+    def starts(self, job: str) -> int:
+        """How often a job's body was started."""
+        return self.started.read_text().split().count(job)
+
     def of(self, *situations: str) -> list[Case]:
         return [case for case in self.cases if case.situation in situations]
 
     def submit(self, *names: str, holds: bool = False, queue: str = "default") -> None:
         """Jobs that end at once, or when they are let go."""
-        script = f"while ! test -e {self.go}; do sleep 1; done" if holds else "true"
+        begin = f"echo $AIR_EXECUTOR_JOB >> {self.started}"
+        script = f"{begin}; while ! test -e {self.go}; do sleep 1; done" if holds else begin
         task = {"command": "sh", "args": ["-c", script], "id": "task-1"}
         for name in names:
             jobs = store.Submission(model.Job(name, queue=queue, notify=True), [model.Task(**task)])
