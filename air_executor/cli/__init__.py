@@ -86,7 +86,7 @@ def _run(words: list[str]) -> int:
         args.command_line = command_line
         code: int = args.run(args)
     except AirExecutorError as error:
-        output.note(str(error))
+        output.note_error(error)
         code = error.exit_code
     output.flush()
     return code

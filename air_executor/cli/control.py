@@ -132,7 +132,7 @@ def _for_each(
         try:
             job = act(lookup.find_job(client.home, text))
         except AirExecutorError as error:
-            output.note(str(error))
+            output.note_error(error)
             code = code or error.exit_code
             continue
         done.append(_facts(job))

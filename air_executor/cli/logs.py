@@ -177,7 +177,7 @@ def _tails(client: AirExecutorClient, name: str, task: str | None, lines: int | 
     try:
         ids = [each.id for each in client.get_tasks(name)]
     except CorruptFileError as error:
-        output.note(str(error))
+        output.note_error(error)
         ids = sorted(path.stem for path in paths.logs.glob("*.log"))
     if task is not None and task not in ids:
         raise NotFoundError(f"the job {name} has no task {task}; it has {', '.join(ids[:10])}")

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from air_executor.errors import AirExecutorError, CorruptFileError
+
 PROGRAM = "air-executor"
 
 _COLOURS = {"green": 32, "red": 31, "yellow": 33, "blue": 34, "grey": 90, "bold": 1}
@@ -54,6 +56,12 @@ def note(text: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")
     sys.stderr.flush()
+
+
+def note_error(error: AirExecutorError) -> None:
+    """An error, and what to do about a damaged file, which is the same for all of them."""
+    remedy = "; mend it, or put a sound copy in its place" if isinstance(error, CorruptFileError) else ""
+    note(f"{error}{remedy}")
 
 
 def give_up() -> None:

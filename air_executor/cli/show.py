@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         tasks = client.get_tasks(name)
     except CorruptFileError as error:
         tasks = []
-        output.note(str(error))
+        output.note_error(error)
     if args.json:
         output.say_json({"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events})
         return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from air_executor import AirExecutorClient, cli, held, model, processes, runners, spool, store, testing
+from air_executor.errors import CorruptFileError
 from air_executor.model import ExitKind, JobState, TaskStatus
 from air_executor.paths import Home
 from tests.faults import nasty
@@ -177,6 +178,8 @@ def try_command(home: Home, *words: str) -> Iterator[str]:
         lines = err.splitlines()
         if len(lines) != 1 or not lines[0].startswith("air-executor: ") or len(lines[0]) > 700:
             yield f"{what}: exit code {code} without one clear line: {err!r:.300}"
+        elif code == CorruptFileError.exit_code and not ("/" in lines[0] and "sound copy" in lines[0]):
+            yield f"{what}: names no file, or does not say what to do: {lines[0]}"
 
 
 OF_ALL: list[tuple[str, ...]] = [
