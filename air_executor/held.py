@@ -47,8 +47,7 @@ class HeldJob:
         try:
             job = store.read(home, name)
             _finish_writing(home.job(name), job)
-            tasks = store.read_tasks(home, name)
-            journal.replay(tasks, journal.read(home.job(name).events), job.attempt)
+            tasks = _read_tasks(home, job)
         except BaseException:
             lock.release()
             raise
@@ -95,16 +94,10 @@ class HeldJob:
         if self.job.runner and self.job.runner.runner:
             spool.drop_claim(self.home, self.job.runner.runner, self.job.name)
 
-    def back_to_queue(self, *, by: str, why: str, crashed: bool = True) -> None:
-        """working -> waiting, for a job of which nothing ran.
-
-        Args:
-            crashed: whether its ephemeral runner died; else its runner did, before it had one. Each is counted.
-        """
-        if crashed:
-            self.job.crashes += 1
-        else:
-            self.job.losses += 1
+    def back_to_queue(self, *, by: str, why: str, blame: model.Blame = model.Blame.JOB) -> None:
+        """working -> waiting, for a job of which nothing ran."""
+        self.job.crashes += blame is model.Blame.JOB
+        self.job.losses += blame is model.Blame.RUNNER
         self.job.runner = self.job.started_at = None
         self._reset_tasks(self.tasks)
         if self.job.state is JobState.WORKING:
@@ -244,8 +237,25 @@ def _finish_writing(paths: JobPaths, job: model.Job) -> None:
             temporaries.remove(path)
 
 
+def _read_tasks(home: Home, job: model.Job) -> list[model.Task]:
+    tasks = store.read_tasks(home, job.name)
+    journal.replay(tasks, journal.read(home.job(job.name).events), job.attempt)
+    return tasks
+
+
+def _is_sound(home: Home, job: model.Job) -> bool:
+    try:
+        _read_tasks(home, job)
+    except CorruptFileError:
+        return False
+    return True
+
+
 def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.Job:
     """Make a job with damaged files failed, and keep the files aside for inspection.
+
+    Returns:
+        The job; as it is if nothing is damaged any more: somebody else may have seen to it, and it has begun anew.
 
     Raises:
         JobBusyError: somebody holds it.
@@ -259,7 +269,7 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
             job.notify = True  # whether somebody waits is lost; an answer that nobody wants does no harm
             _files.set_aside(home.job(name).state)
         else:
-            if job.state.terminal:
+            if job.state.terminal or _is_sound(home, job):
                 return job
         old, job.state = job.state, JobState.FAILED
         job.finished_at = job.updated_at = model.now()

@@ -139,6 +139,14 @@ class Exit:
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
+class Blame(enum.Enum):
+    """What kept a job from starting, and is counted for it."""
+
+    JOB = "its ephemeral runner died before a task started"
+    RUNNER = "its runner died before the job had an ephemeral runner"
+    HOME = "the home refused to be written, which is counted for no job"
+
+
 @dataclass
 class Job:
     """One unit of submission: the content of state.json."""

@@ -180,7 +180,7 @@ def children() -> list[int]:
         return [process.pid for process in psutil.Process().children()]
 
 
-def kill_remnants(session: int, *marks: str, spare: Callable[[int], bool] = lambda _: False) -> None:
+def kill_remnants(session: int | None, *marks: str, spare: Callable[[int], bool] = lambda _: False) -> None:
     """KILL what a dead process left: its session, what carries all `marks` in its environment, and the trees of both.
 
     When a process dies, its children get another parent; the session and the environment are what they cannot lose by
@@ -188,13 +188,13 @@ def kill_remnants(session: int, *marks: str, spare: Callable[[int], bool] = lamb
     pid, the session is empty and the number belongs to somebody else.
 
     Args:
-        session: the pid of the dead process, which led a session of that number.
+        session: the pid of the dead process, which led a session of that number; None: go by the marks alone.
         marks: lines `NAME=value` of the environment that together only its descendants have.
         spare: says of a member of the session that it is somebody else's.
     """
     import psutil
 
-    reused = start_time(session) is not None
+    reused = session is None or start_time(session) is not None
     found = []
     for process in psutil.process_iter():
         member = not reused and session_of(process.pid) == session and not spare(process.pid)

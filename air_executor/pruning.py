@@ -130,4 +130,5 @@ def _is_as_chosen(home: Home, chosen: Ended) -> bool:
         job = store.read(home, chosen.name)
     except (NotFoundError, CorruptFileError):
         return False
-    return job.state.terminal and _ended(job) == chosen.ended
+    announced = (home.finished / chosen.name).exists()  # then somebody waits for the answer who has not had it yet
+    return job.state.terminal and _ended(job) == chosen.ended and announced <= chosen.announced

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from air_executor import _files, held, journal, model, processes, runners, spool, store, temporaries
-from air_executor.errors import CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
+from air_executor.errors import AirExecutorError, CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
@@ -26,8 +27,14 @@ LOSS_LIMIT = 100
 """So is one whose runner died so often before the job had an ephemeral runner. All jobs that a runner has just claimed
 share its end, whatever the cause; so this only bounds a loop, and a runner that dies again and again fails few."""
 
+LOST_HOLDER = "lost"
+"""Who has the claim of a job that does not say whose it was."""
+
 SUBMIT_TIME = 5.0
 """Seconds that a submission, or a retry, may take between a job's directory and its marker."""
+
+
+LIMITS = {model.Blame.JOB: CRASH_LIMIT, model.Blame.RUNNER: LOSS_LIMIT, model.Blame.HOME: math.inf}
 
 
 class Verdict(enum.Enum):
@@ -46,15 +53,17 @@ class Change:
 
     job: str
     what: str
+    failed: bool = False
+    """Whether nothing could be done, and `what` says why."""
 
 
-def judge(job: model.Job, *, started: bool, cancel_asked: bool, crashed: bool = True) -> Verdict:
+def judge(job: model.Job, *, started: bool, cancel_asked: bool, blame: model.Blame = model.Blame.JOB) -> Verdict:
     """What becomes of a job whose ephemeral runner is gone. Pure.
 
     Args:
         started: whether a task of it may have started.
         cancel_asked: whether somebody asked for its cancellation.
-        crashed: whether there was an ephemeral runner; else its runner died before that.
+        blame: what kept it from starting, if it did not start.
     """
     if job.state.terminal:
         return Verdict.SETTLE
@@ -62,12 +71,22 @@ def judge(job: model.Job, *, started: bool, cancel_asked: bool, crashed: bool = 
         return Verdict.CANCEL
     if job.state is JobState.WORKING and started:
         return Verdict.FAIL
-    at_limit = job.crashes + 1 >= CRASH_LIMIT if crashed else job.losses + 1 >= LOSS_LIMIT
-    return Verdict.FAIL if at_limit else Verdict.QUEUE
+    return Verdict.FAIL if _count(job, blame) + 1 >= LIMITS[blame] else Verdict.QUEUE
+
+
+def _count(job: model.Job, blame: model.Blame) -> int:
+    return {model.Blame.JOB: job.crashes, model.Blame.RUNNER: job.losses}.get(blame, 0)
 
 
 def resolve(
-    home: Home, name: str, why: str, *, by: str, holder: str | None = None, outcome: model.Exit | None = None
+    home: Home,
+    name: str,
+    why: str,
+    *,
+    by: str,
+    holder: str | None = None,
+    outcome: model.Exit | None = None,
+    blame: model.Blame | None = None,
 ) -> Verdict:
     """Bring a job to rest whose ephemeral runner is gone.
 
@@ -76,21 +95,24 @@ def resolve(
         by: who says so, for the journal.
         holder: who has the claim; it is given up.
         outcome: how the ephemeral runner ended, if that is known.
+        blame: what kept it from starting, if that is known.
 
     Returns:
         What was done; LEAVE if a process still holds the job, or if there is no such job.
     """
     try:
         with held.HeldJob.acquire(home, name) as job:
-            return _resolve_held(job, why, by, holder, outcome)
+            return _resolve_held(job, why, by, holder, outcome, blame)
     except JobBusyError:
         return Verdict.LEAVE
     except (NotFoundError, InvalidNameError):
         verdict = Verdict.LEAVE
     except CorruptFileError as error:
         try:
-            held.condemn(home, name, error, by=by)
+            condemned = held.condemn(home, name, error, by=by)
         except (JobBusyError, NotFoundError):  # somebody took it, or removed it, since it was read
+            return Verdict.LEAVE
+        if not condemned.state.terminal:
             return Verdict.LEAVE
         verdict = Verdict.FAIL
     if holder is not None:
@@ -98,14 +120,18 @@ def resolve(
     return verdict
 
 
-def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outcome: model.Exit | None) -> Verdict:
+def _resolve_held(
+    job: held.HeldJob, why: str, by: str, holder: str | None, outcome: model.Exit | None, blame: model.Blame | None
+) -> Verdict:
     request = read_cancel(job)
     started = any(task.status is not model.TaskStatus.PENDING for task in job.tasks)
     started = started or journal.is_damaged(job.paths.events) or _lost_power(job.job)
-    crashed = job.job.state is JobState.WORKING or outcome is not None
-    verdict = judge(job.job, started=started, cancel_asked=request is not None, crashed=crashed)
+    if blame is None:
+        crashed = job.job.state is JobState.WORKING or outcome is not None
+        blame = model.Blame.JOB if crashed else model.Blame.RUNNER
+    verdict = judge(job.job, started=started, cancel_asked=request is not None, blame=blame)
     if verdict is Verdict.QUEUE:
-        job.back_to_queue(by=by, why=why, crashed=crashed)
+        job.back_to_queue(by=by, why=why, blame=blame)
         if holder is None or not (job.home.claims(holder) / job.job.name).exists():
             spool.enqueue(job.home, job.job)
         else:
@@ -118,8 +144,7 @@ def _resolve_held(job: held.HeldJob, why: str, by: str, holder: str | None, outc
     elif outcome is not None and outcome.kind is ExitKind.SUCCESS:  # which its ephemeral runner could not write
         job.finish(JobState.COMPLETED, outcome, by=by)
     else:
-        limit = CRASH_LIMIT if crashed else LOSS_LIMIT
-        crashes = f" ({limit} times before a task started)" if not started else ""
+        crashes = f" ({LIMITS[blame]} times before a task started)" if not started else ""
         job.finish(JobState.FAILED, outcome or model.Exit(ExitKind.RUNNER_LOST, why + crashes), by=by)
     if holder is not None:
         spool.drop_claim(job.home, holder, job.job.name)
@@ -220,9 +245,13 @@ def _is_due(changed: float, since: float, now: float) -> bool:
 def _repair_jobs(home: Home, names: Iterable[str], by: str) -> Iterator[Change]:
     known = {name for holder in spool.holders(home) for name in spool.claimed(home, holder)}
     for name in names:
-        change = _repair_job(home, name, name in known, by)
-        if change:
-            yield Change(name, change)
+        try:
+            change = _repair_job(home, name, name in known, by)
+        except (OSError, AirExecutorError) as error:  # one that cannot be looked at must not hide the others
+            yield Change(name, f"cannot be repaired: {error}", failed=True)
+        else:
+            if change:
+                yield Change(name, change)
 
 
 def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
@@ -235,16 +264,24 @@ def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
         return None
     except CorruptFileError as error:
         try:
-            held.condemn(home, name, error, by=by)
+            job = held.condemn(home, name, error, by=by)
         except JobBusyError:
             return f"damaged, and held by a process that writes it anew at its end: {error}"
-        return f"damaged, now failed: {error}"
+        return f"damaged, now failed: {error}" if job.state.terminal else None
     if job.state is JobState.WAITING and not claimed and requeue_lost(home, name):
         return "was waiting without a place in its queue"
     if job.state is JobState.WORKING and not claimed and not _may_live(job):
-        verdict = resolve(home, name, "its ephemeral runner is gone", by=by)
-        return None if verdict is Verdict.LEAVE else f"was working without a process: {verdict.value}"
+        return _claim_for_the_dead(home, job)
     return None
+
+
+def _claim_for_the_dead(home: Home, job: model.Job) -> str | None:
+    """Put back the claim that somebody deleted: a runner takes it over, alone, and kills what the dead one left."""
+    holder = (job.runner and job.runner.runner) or LOST_HOLDER
+    if (home.claims(holder) / job.name).exists():
+        return None
+    spool.claim_again(home, holder, job.name)
+    return "was working without a process; a runner brings it to rest"
 
 
 def _is_unfinished(home: Home, job: model.Job) -> bool:
@@ -310,8 +347,8 @@ def _drop_foreign_markers(home: Home) -> Iterator[Change]:
                 foreign = job.state.terminal or spool.marker_of(job) != marker
             except (NotFoundError, InvalidNameError):
                 foreign = True
-            except CorruptFileError:
-                foreign = False  # somebody holds it; whoever has it next finds the damage
+            except (CorruptFileError, OSError):
+                foreign = False  # somebody holds it, or it cannot be read: whoever has it next says so
             if foreign:
                 marker.path(home).unlink(missing_ok=True)
                 yield Change(marker.job, "a marker of a job that does not wait there, removed")

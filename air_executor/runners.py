@@ -70,10 +70,11 @@ def enlist(home: Home, info: RunnerInfo) -> None:
     """Write a runner's file for the first time.
 
     Raises:
-        RunnerError: a living runner has that name.
+        RunnerError: a living runner has that name, or nobody can tell.
     """
     lock = _files.Lock(home.names_lock)
-    lock.acquire(wait=ENLIST_WAIT)
+    if not lock.acquire(wait=ENLIST_WAIT):
+        raise RunnerError(f"{home.names_lock} was held by another process for {ENLIST_WAIT:.0f} s; try again")
     try:
         check_free(home, info.id, Sightings(guess=True))
         write(home, info)

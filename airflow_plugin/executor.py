@@ -249,8 +249,9 @@ class AirExecutor(Guarded, BaseExecutor):
             job = held.condemn(site.home, entry.name, error, by=handover.BY)
         except JobBusyError:  # a process runs it, and writes the file anew at its end
             return
-        self._report(entry, results.report(job, keys.kind_of(entry.key)))
-        spool.collect_finished(site.home, entry.name)
+        if job.state.terminal:
+            self._report(entry, results.report(job, keys.kind_of(entry.key)))
+            spool.collect_finished(site.home, entry.name)
 
     def _look_at_stranger(self, site: Site, name: str, now: float) -> None:
         """An answer that nobody here waits for: late, of another scheduler, or of one that is gone."""
@@ -323,11 +324,11 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _stop(self, entry: Entry, why: str) -> None:
         self._ledger.close(entry)
-        self._stop_job(entry.name, why)
+        self._stop_job(entry.name, why, entry.external_id)
 
-    def _stop_job(self, name: str, why: str) -> None:
+    def _stop_job(self, name: str, why: str, external_id: str | None) -> None:
         """If the home refuses now, the next `sync` asks again."""
-        self._stops.add(name, why)
+        self._stops.add(name, why, external_id)
         if self._site is not None:
             self._stops.ask(self._site.client)
 
@@ -361,7 +362,7 @@ class AirExecutor(Guarded, BaseExecutor):
         name = jobs.task_name(ti)
         if entry := self._ledger.get(name):
             self._ledger.close(entry)
-        self._stop_job(name, "it was too long in its queue")
+        self._stop_job(name, "it was too long in its queue", ti.external_executor_id)
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Go on with what the jobs say is ours; returns the others, which Airflow schedules anew."""
@@ -377,7 +378,7 @@ class AirExecutor(Guarded, BaseExecutor):
             if site is not None:
                 verdict = adoption.judge(site.home, name, ti.external_executor_id, queued=queued)
                 if verdict is adoption.Adoption.STOP:
-                    self._stop_job(name, "Airflow does not know this run of the task")
+                    self._stop_job(name, "Airflow does not know this run of the task", None)
         except Exception:
             self.log.exception("Cannot tell whether the job %s is running", name)
         if verdict is not adoption.Adoption.ADOPT:

@@ -101,11 +101,15 @@ class Stops:
     """Jobs that must end. One whose end could not be asked for, say because the disk is full, is asked again."""
 
     def __init__(self) -> None:
-        self._pending: dict[str, str] = {}
+        self._pending: dict[str, tuple[str, str | None]] = {}
 
-    def add(self, name: str, why: str) -> None:
-        """Want the end of a job."""
-        self._pending[name] = why
+    def add(self, name: str, why: str, external_id: str | None = None) -> None:
+        """Want the end of a job.
+
+        Args:
+            external_id: of the run that is meant; another run of that name goes on. None: of any.
+        """
+        self._pending[name] = (why, external_id)
 
     def forget(self, name: str) -> None:
         """The job of that name is a new run, which shall go on."""
@@ -118,9 +122,9 @@ class Stops:
             AirExecutorError, OSError: one could not be asked for; the others were.
         """
         trouble: Exception | None = None
-        for name, why in list(self._pending.items()):
+        for name, (why, external_id) in list(self._pending.items()):
             try:
-                stop(client, name, why)
+                stop(client, name, why, external_id)
             except (AirExecutorError, OSError) as error:
                 trouble = error
             else:
@@ -129,10 +133,11 @@ class Stops:
             raise trouble
 
 
-def stop(client: AirExecutorClient, name: str, why: str) -> bool:
-    """Ask for a job's end, if there is one of that name that is not over; False if there is none."""
+def stop(client: AirExecutorClient, name: str, why: str, external_id: str | None = None) -> bool:
+    """Ask for a job's end, if there is one of that name and id that is not over; False if there is none."""
     try:
-        if client.get_job(name).state.terminal:
+        job = client.get_job(name)
+        if job.state.terminal or external_id not in (None, job.external_id):
             return False
         client.cancel(name, by=BY, why=why)
     except NotFoundError:

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         except BaseException:
             _tell(home, old, "resume")  # better one with old settings than none
             raise
-        _tell(home, old, "handover")  # so that the slots of both are those of one
+        # With a successor on this host, so that the slots of both are those of one. Nobody else can watch its jobs.
+        _tell(home, old, "handover" if _has_successor(home, old) else "stop")
     except (AirExecutorError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -65,6 +66,12 @@ def _old_runners(home: Home, before: int | None) -> list[str]:
         for info in runners.all_runners(home)
         if before and info.embedded and processes.is_alive(info.process) and info.process.start_time < before
     ]
+
+
+def _has_successor(home: Home, old: Sequence[str]) -> bool:
+    """Whether another runner of this host takes jobs."""
+    others = (info for info in runners.all_runners(home) if info.id not in old and not info.draining)
+    return any(processes.is_alive(info.process) for info in others)
 
 
 def _tell(home: Home, ids: list[str], action: str) -> None:

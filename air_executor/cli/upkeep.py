@@ -1,6 +1,6 @@
 """`repair` and `prune`: what keeps a home in order.
 
-`repair --json` prints a list of {"job", "what"}; `prune --json` {"removed": [names], "dry_run"}.
+`repair --json` prints a list of {"job", "what", "failed"}; `prune --json` {"removed": [names], "dry_run"}.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def run_repair(args: argparse.Namespace) -> int:
     for change in repair.repair(home):
         changes.append(change)
         if not args.json:
-            output.say(f"{change.job}: {output.clean(change.what)}")
+            (output.note if change.failed else output.say)(f"{change.job}: {output.clean(change.what)}")
     if args.json:
         output.say_json([dataclasses.asdict(change) for change in changes])
     elif not changes:
         output.say("nothing to repair")
-    return 0
+    return 1 if any(change.failed for change in changes) else 0
 
 
 def run_prune(args: argparse.Namespace) -> int:

@@ -53,7 +53,11 @@ LOOK_INTERVAL_BLIND = 1.0
 """The same where watching does not work."""
 LOOK_INTERVAL_FULL = 30.0
 """The same while more jobs wait than there are slots: a look costs as much as jobs wait."""
+LOOK_PAUSE = 0.1
+"""Seconds that a look is put off which something new in the spool makes necessary: more may follow."""
 RECOVER_INTERVAL = 3.0
+RECOVER_TIME = 1.0
+"""Seconds of recovery after which the loop does everything else once."""
 GONE_INTERVAL = 1.0
 """Seconds between looks at whether processes are still there of whose end nobody told."""
 
@@ -178,7 +182,7 @@ class Runner:
 
     def _repaired(self) -> None:
         """Called from another thread."""
-        self.clock.soon("look")
+        self.clock.at_latest("look", time.monotonic() + LOOK_PAUSE)
         self.pipe.wake()
 
     def _safely(self, what: str, action: Callable[..., object], *args: object) -> None:
@@ -338,7 +342,7 @@ class Runner:
                 self._start_later(marker, error)
 
     def _has_room(self) -> bool:
-        return not self.draining and len(self.running) < self.settings.slots and not self._warming()
+        return not self.draining and len(self.running) + len(self.endings) < self.settings.slots and not self._warming()
 
     def _warming(self) -> bool:
         """A job waits in its queue until it can start: if the runner dies meanwhile, that is no crash of the job."""
@@ -400,7 +404,7 @@ class Runner:
             self._exited(running.pid, None)
 
     def _keep_limits(self, moment: float) -> None:
-        look = self.limits.look(self.running)
+        look = self.limits.look(self.running, moment)
         for running in self.running:
             self._safely(f"the limits of {running.job.name}", self.limits.enforce, running, moment, look)
             self.clock.at_latest("limits", running.next_moment(moment))
@@ -423,11 +427,13 @@ class Runner:
         if self.group is not None:
             self.group.sweep()
         if self.orphans is not None:
-            self.orphans.kill(self.running.pids | (self.forks.pids if self.forks is not None else set()))
+            self.orphans.kill({*self.running.pids, *(self.forks.pids if self.forks is not None else ())})
 
     def _settle(self, name: str, end: endings.End) -> None:
         if self.endings.settle(name, end):
-            self.clock.soon("look")
+            self.clock.at_latest("look", time.monotonic() + LOOK_PAUSE)
+        if end.blame is model.Blame.HOME:
+            self.clock.not_before("start", time.monotonic() + LOOK_INTERVAL)
         if marker := self.early.pop(name, None):
             self.backlog.add(marker)
         self.clock.at_latest("retry", time.monotonic() + self.endings.retry_interval)
@@ -445,19 +451,24 @@ class Runner:
             self.watch.stop()  # it watches what is gone
             self.watch.start()
             self.upkeep.repair_soon()
-        for name in self.guard.lost_claims(self.running.names):
-            self._safely(f"the claim of {name}", self.guard.claim_again, name)
+        running = {name: pid for pid, name in self.running.pids.items()}
+        for name, pid in self.guard.lost_claims(running).items():
+            self._safely(f"the claim of {name}", self.guard.claim_again, name, pid)
 
     # --- Recovery ---
 
     def _recover(self) -> None:
+        deadline = time.monotonic() + RECOVER_TIME
         watched = self.running.names | set(self.endings)
         for found in recovery.recover(self.home, self.id, watched, self.seen):
             if isinstance(found, recovery.Adopted):
                 self._safely(f"the takeover of {found.job.name}", self._adopt, found)
             else:
                 log.warning("recovered %s", found)
-                self.clock.soon("look")
+                self.clock.at_latest("look", time.monotonic() + LOOK_PAUSE)
+            if time.monotonic() >= deadline:  # each dead job costs a look at all processes; heartbeats must not wait
+                self.clock.soon("recover")
+                return
 
     def _adopt(self, found: recovery.Adopted) -> None:
         """Watch a process that is not ours: by a pidfd, or by looking at it now and then."""

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from air_executor import model, repair
+from air_executor import model, repair, store
+from air_executor.errors import CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_runner import ephemeral, supervise
 
@@ -27,6 +28,8 @@ class End:
     pid: int
     why: str
     outcome: model.Exit | None = None
+    blame: model.Blame | None = None
+    """What kept the job from starting, if that is known."""
     seen_well: bool = False
     """Whether it is known to have ended by itself and well, so that nothing of it can be left."""
     tries: int = 0
@@ -47,6 +50,8 @@ def explain(pid: int, status: int | None) -> End:
         return End(pid, "its ephemeral runner ended without a result", seen_well=True)
     if ended.code == ephemeral.EXIT_NOT_OURS:
         return End(NOT_OURS, why)
+    if ended.code == ephemeral.EXIT_REFUSED:
+        return End(pid, f"{why}: the home refuses to be written", blame=model.Blame.HOME)
     if ended.code == ephemeral.EXIT_GOOD_UNWRITTEN:
         return End(pid, why, model.Exit(model.ExitKind.SUCCESS, "completed", code=0))
     return End(pid, why, ended.as_exit(why))
@@ -95,11 +100,25 @@ class Endings:
         waiting, self._unresolved = self._unresolved, {}
         return waiting
 
+    def _may_be_left(self, name: str, end: End) -> bool:
+        """Whether something of the ephemeral runner may run on. If the job names another one, it has begun anew."""
+        if end.pid == NOT_OURS:
+            return False
+        try:
+            process = store.read(self._home, name).runner
+        except CorruptFileError:
+            return True
+        except NotFoundError:
+            return False
+        return process is not None and process.pid == end.pid
+
     def _resolve(self, name: str, end: End) -> repair.Verdict:
         try:
-            if end.pid != NOT_OURS:  # whether or not its end was seen, what it left may run on
-                supervise.kill_remnants(self._home, name, end.pid)
-            return repair.resolve(self._home, name, end.why, by=self._by, holder=self._id, outcome=end.outcome)
+            if self._may_be_left(name, end):
+                supervise.kill_remnants(self._home, name, end.pid if end.tries == 0 else None)
+            return repair.resolve(
+                self._home, name, end.why, by=self._by, holder=self._id, outcome=end.outcome, blame=end.blame
+            )
         except OSError as error:
             log.error("cannot write the end of %s: %s; trying again", name, error)
             return repair.Verdict.LEAVE

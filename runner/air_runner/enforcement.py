@@ -28,6 +28,7 @@ class Enforcement:
         self._home = home
         self._output_mb = output_mb
         self._stop = stop
+        self._memory_at = 0.0
 
     def watch(self, job: model.Job) -> Running:
         """A job that is about to start."""
@@ -49,9 +50,12 @@ class Enforcement:
             return None
         return limits.OutputLimit(limit, lambda: total_output(paths) - start)
 
-    def look(self, jobs: Iterable[Running]) -> trees.Look | None:
-        """One look at all processes, if any job needs it."""
-        return trees.look() if any(running.watches_memory for running in jobs) else None
+    def look(self, jobs: Iterable[Running], moment: float) -> trees.Look | None:
+        """One look at all processes, if any job needs it and the last one was long enough ago."""
+        if moment < self._memory_at or not any(running.watches_memory for running in jobs):
+            return None
+        self._memory_at = moment + limits.MEMORY_INTERVAL
+        return trees.look()
 
     def enforce(self, running: Running, moment: float, look: trees.Look | None) -> None:
         """Do what is due for one job."""

@@ -33,6 +33,9 @@ EXIT_NOT_OURS = 75
 EXIT_GOOD_UNWRITTEN = 76
 """The job went well, and the home refuses to be told so; the runner writes it when it can."""
 
+EXIT_REFUSED = 77
+"""The home refuses to be written, and nothing of the job has begun."""
+
 END_PATIENCE = 60.0
 END_PAUSE = 0.2
 """Seconds, altogether and between two attempts, that the end of a job is tried to be written."""
@@ -70,8 +73,13 @@ def run_job(home: Home, name: str, runner_id: str, rules: taskloop.Rules, *, mod
             return EXIT_NOT_OURS
         processes.become_subreaper()
         started = time.monotonic()
-        job.start(processes.identify(os.getpid(), runner_id), by=by)
-        outcome = _run_body(job, module, rules)
+        try:
+            job.start(processes.identify(os.getpid(), runner_id), by=by)
+            outcome = _run_body(job, module, rules)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"cannot start {name}: {error}\n")
+            return EXIT_REFUSED
         kill_descendants()
         return _finish_patiently(job, outcome, by, measure_usage(time.monotonic() - started))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from air_executor import _files, spool, store
+from air_executor.model import JobState
 from air_executor.paths import Home
 
 
@@ -27,14 +28,19 @@ class SpoolGuard:
         """Whether a directory is gone, or is another one, since they were made."""
         return self._look() != self._seen
 
-    def lost_claims(self, running: Iterable[str]) -> list[str]:
-        """Of these jobs, those without a claim of this runner."""
+    def lost_claims(self, running: Mapping[str, int]) -> dict[str, int]:
+        """Of these jobs, by their processes, those without a claim of this runner."""
         claimed = set(spool.claimed(self._home, self._id))
-        return [name for name in running if name not in claimed]
+        return {name: pid for name, pid in running.items() if name not in claimed}
 
-    def claim_again(self, name: str) -> None:
-        """An ephemeral runner drops the claim when it has written the end: then there is nothing to claim."""
-        if not store.read(self._home, name).state.terminal:
+    def claim_again(self, name: str, pid: int) -> None:
+        """Claim a job that this process is running.
+
+        An ephemeral runner drops the claim when it has written the end: then there is nothing to claim, also if the job
+        has begun anew by now.
+        """
+        job = store.read(self._home, name)
+        if job.state is JobState.WORKING and job.runner is not None and job.runner.pid == pid:
             spool.claim_again(self._home, self._id, name)
 
     def _look(self) -> tuple[object, ...]:

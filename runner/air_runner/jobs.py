@@ -150,9 +150,9 @@ class RunningJobs:
         return set(self._by_name)
 
     @property
-    def pids(self) -> set[int]:
-        """Their processes."""
-        return set(self._by_pid)
+    def pids(self) -> dict[int, str]:
+        """The names, by process, of those that have one."""
+        return dict(self._by_pid)
 
     def add(self, running: Running) -> None:
         """A job was claimed."""

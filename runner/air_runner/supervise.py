@@ -70,8 +70,12 @@ def task_environment(home: Home, task: model.Task) -> dict[str, str]:
     }
 
 
-def kill_remnants(home: Home, job_name: str, pid: int) -> None:
-    """KILL what the ephemeral runner with that pid left of a job. Another home may have a job of the same name."""
+def kill_remnants(home: Home, job_name: str, pid: int | None) -> None:
+    """KILL what the ephemeral runner with that pid left of a job. Another home may have a job of the same name.
+
+    Args:
+        pid: None if it ended a while ago: its number may be another session's by now.
+    """
     processes.kill_remnants(pid, *_marks(home, job_name))
 
 

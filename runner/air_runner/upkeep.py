@@ -67,8 +67,11 @@ class Upkeep:
 
     def _repair(self) -> None:
         for change in self._look():
-            log.info("repaired %s: %s", change.job, change.what)
-            self._on_change()
+            if change.failed:
+                log.warning("%s: %s", change.job, change.what)
+            else:
+                log.info("repaired %s: %s", change.job, change.what)
+                self._on_change()
             if self._ended:
                 return
 

@@ -91,6 +91,15 @@ def test_the_jobs_of_the_old_runner_go_over_to_the_new_one_and_take_its_slots(pl
     assert client.get_job("goes-on").state is JobState.WORKING
 
 
+def test_jobs_are_handed_over_only_to_a_runner_of_this_host(place: Home) -> None:
+    with running_runner(place, "--embedded") as old, running_runner(place) as other:
+        assert starter._has_successor(place, [old.id])
+        here, info = other.id, other.info
+        info.process.host, info.id = "elsewhere", "remote"
+        runners.write(place, info)
+        assert not starter._has_successor(place, [old.id, here])
+
+
 def test_if_no_new_runner_can_be_started_the_old_one_goes_on(place: Home) -> None:
     [old] = tick_until(RunnerKeeper(place, OPTIONS, wanted=True), place)
     broken = RunnerKeeper(place, StartOptions(queues=["default"], embedded=True, launcher="none"), wanted=True)

@@ -10,6 +10,7 @@ import pytest
 
 from air_executor import model, spool, store
 from air_executor.errors import HomeError
+from air_executor.model import JobState
 from air_executor.paths import Home
 from airflow_plugin import handover
 from airflow_plugin.executor import AirExecutor
@@ -275,3 +276,15 @@ def test_stop_says_whether_there_was_something_to_stop(executor: AirExecutor, ho
     assert handover.stop(executor._site.client, name, "a test")
     assert not handover.stop(executor._site.client, name, "a test")
     assert not handover.stop(executor._site.client, "airflow-unknown", "a test")
+
+
+def test_a_stop_that_was_late_does_not_end_the_next_run(executor: AirExecutor, home: Home) -> None:
+    [name] = fleet.hand_over(executor, fleet.make_task())
+    assert executor._site is not None
+    stops = handover.Stops()
+    stops.add(name, "a test", "another run")
+    stops.ask(executor._site.client)
+    assert store.read(home, name).state is JobState.WAITING
+    stops.add(name, "a test", store.read(home, name).external_id)
+    stops.ask(executor._site.client)
+    assert store.read(home, name).state is JobState.CANCELLED

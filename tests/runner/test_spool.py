@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from air_executor import AirExecutorClient, JobState, spool
+from air_executor import AirExecutorClient, JobState, processes, spool
 from air_executor.model import Job, Task
 from air_executor.paths import Home
 from air_executor.store import Submission, submit_batch
@@ -24,6 +26,22 @@ def script(tmp_path: Path, name: str, until: str = "true") -> Task:
 
 def files(home: Home) -> list[Path]:
     return [path for path in home.spool.rglob("*") if path.is_file()]
+
+
+def test_what_runs_on_is_ended_before_its_job_although_the_spool_is_gone(
+    client: AirExecutorClient, home: Home, start_runner: StartRunner, tmp_path: Path
+) -> None:
+    runner = start_runner()
+    client.create_job("a", [{"command": "sh", "args": ["-c", f"echo $$ > {tmp_path}/pid; exec sleep 300"]}])
+    job = working(client, "a")
+    pid = int(wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()))
+    assert job.runner is not None
+    runner.kill()
+    os.kill(job.runner.pid, signal.SIGKILL)
+    shutil.rmtree(home.spool)
+    start_runner()
+    assert ended(client, "a").state is JobState.FAILED
+    assert processes.start_time(pid) is None
 
 
 @pytest.mark.parametrize("what", ["spool", "waiting", "claimed", "all files"])

@@ -22,7 +22,7 @@ from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
 from air_executor.sightings import Sightings
 from air_executor.testing import wait_for
-from air_runner import recovery, supervise, taskloop, template
+from air_runner import endings, enforcement, ephemeral, recovery, supervise, taskloop, template
 from air_runner.daemon import Runner
 from air_runner.jobs import Running
 from air_runner.launchers import Event, Launched, fork
@@ -107,6 +107,61 @@ def test_the_end_of_one_job_that_cannot_be_written_costs_no_other(
     assert len(runner.running) == 0 and sorted(runner.endings) == ["a", "b"]
     tick(runner)
     assert not runner.endings
+
+
+def test_jobs_whose_end_cannot_be_written_keep_their_slots(
+    runner: Runner, client: AirExecutorClient, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcdef":
+        client.create_job(name, [shell("true")])
+    with monkeypatch.context() as patched:
+        patched.setattr(repair, "resolve", out_of_files)
+        tick(runner)
+        runner._on_events([fork.Exited(NOBODY + number, 256) for number in (1, 2, 3)])
+        tick(runner)
+        assert launcher.launched == ["a", "b", "c"]
+    tick(runner)
+    assert len(launcher.launched) == runner.settings.slots + 3
+
+
+def test_a_home_that_refuses_to_be_written_is_no_fault_of_a_job(
+    runner: Runner, client: AirExecutorClient, launcher: FakeLauncher, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create_job("a", [shell("true")])
+    for _ in range(repair.CRASH_LIMIT + 1):
+        tick(runner)
+        with monkeypatch.context() as patched:
+            patched.setattr(held.HeldJob, "start", out_of_files)
+            code = ephemeral.run_job(home, "a", "r", RULES)
+        assert code == ephemeral.EXIT_REFUSED
+        runner._on_events([fork.Exited(NOBODY + len(launcher.launched), code << 8)])
+        assert not runner.clock.is_due("start", time.monotonic()), "the next would meet the same"
+    job = store.read(home, "a")
+    assert (job.state, job.crashes, job.losses) == (JobState.WAITING, 0, 0)
+
+
+def test_an_end_that_is_settled_late_harms_nobody(
+    home: Home, client: AirExecutorClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int | None] = []
+    monkeypatch.setattr(supervise, "kill_remnants", lambda home, name, pid: killed.append(pid))
+    client.create_job("a", [shell("true")])
+    assert spool.claim(home, spool.marker_of(store.read(home, "a")), "r")
+    with held.HeldJob.acquire(home, "a") as job:
+        job.start(model.Process(processes.host(), processes.boot_id(), NOBODY, 1, "r"), by="test")
+        settler = endings.Endings(home, "r", "test")
+        settler.settle("a", endings.explain(NOBODY, 9))
+        [again] = settler.take_unresolved().values()
+        settler.settle("a", again)
+        settler.settle("a", endings.explain(NOBODY + 1, 9))
+    assert killed == [NOBODY, None], "the number may be another's by then, and the job another process's"
+
+
+def test_memory_is_looked_at_no_oftener_than_it_says(home: Home) -> None:
+    limits_ = enforcement.Enforcement(home, 0, lambda running, outcome: None)
+    running = [Running(Job("a", memory_mb=1), pid=os.getpid())]
+    looks = [limits_.look(running, moment) for moment in (10.0, 10.1, 10.4, 10.6)]
+    assert [look is not None for look in looks] == [True, False, False, True]
 
 
 def test_markers_and_claims_that_name_no_job_do_no_harm(

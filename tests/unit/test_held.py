@@ -182,6 +182,13 @@ def test_a_damaged_state_is_condemned_and_kept_aside(home: Home, submit: Submit)
     assert [path.read_bytes() for path in kept] == [b'{"name": "a"', b'{"again"']
 
 
+def test_a_job_that_is_sound_by_now_is_not_condemned(home: Home, submit: Submit) -> None:
+    submit("a")
+    error = CorruptFileError(home.job("a").state, "was damaged when somebody looked")
+    assert held.condemn(home, "a", error, by="test").state is JobState.WAITING
+    assert store.read(home, "a").state is JobState.WAITING
+
+
 def test_a_job_that_is_over_is_not_condemned_for_its_tasks(home: Home, submit: Submit) -> None:
     submit("a")
     done = finish(home, "a")

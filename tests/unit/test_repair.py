@@ -14,7 +14,7 @@ import pytest
 
 from air_executor import _files, client, held, model, processes, repair, runners, spool, store, temporaries
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
-from air_executor.model import ExitKind, Job, JobState, TaskStatus
+from air_executor.model import Blame, ExitKind, Job, JobState, TaskStatus
 from air_executor.paths import Home
 from air_executor.repair import Verdict
 from air_executor.sightings import SETTLE_TIME, Sightings
@@ -45,20 +45,21 @@ def test_verdicts(state: str, started: bool, cancel: bool, crashes: int, verdict
 
 
 @pytest.mark.parametrize(
-    ("crashes", "losses", "crashed", "verdict"),
+    ("crashes", "losses", "blame", "verdict"),
     [
-        (repair.CRASH_LIMIT, 0, False, Verdict.QUEUE),
-        (0, repair.LOSS_LIMIT - 2, False, Verdict.QUEUE),
-        (0, repair.LOSS_LIMIT - 1, False, Verdict.FAIL),
-        (0, repair.LOSS_LIMIT, True, Verdict.QUEUE),
-        (repair.CRASH_LIMIT - 1, 0, True, Verdict.FAIL),
+        (repair.CRASH_LIMIT, 0, Blame.RUNNER, Verdict.QUEUE),
+        (0, repair.LOSS_LIMIT - 2, Blame.RUNNER, Verdict.QUEUE),
+        (0, repair.LOSS_LIMIT - 1, Blame.RUNNER, Verdict.FAIL),
+        (0, repair.LOSS_LIMIT, Blame.JOB, Verdict.QUEUE),
+        (repair.CRASH_LIMIT - 1, 0, Blame.JOB, Verdict.FAIL),
+        (repair.CRASH_LIMIT, repair.LOSS_LIMIT, Blame.HOME, Verdict.QUEUE),
     ],
 )
-def test_the_death_of_a_runner_is_not_blamed_on_a_job_without_an_ephemeral_runner(
-    crashes: int, losses: int, crashed: bool, verdict: Verdict
+def test_what_kept_a_job_from_starting_is_counted_apart(
+    crashes: int, losses: int, blame: Blame, verdict: Verdict
 ) -> None:
     job = Job("a", crashes=crashes, losses=losses)
-    assert repair.judge(job, started=False, cancel_asked=False, crashed=crashed) is verdict
+    assert repair.judge(job, started=False, cancel_asked=False, blame=blame) is verdict
 
 
 def changes(home: Home) -> dict[str, str]:
@@ -104,12 +105,34 @@ def test_a_job_whose_process_is_gone(home: Home, submit: Submit) -> None:
         work(home, name, task=name != "not-yet")
     client.AirExecutorClient(home.root).cancel("stopped", by="me")
     shutil.rmtree(home.spool)
-    changes(home)
+    assert set(changes(home)) == {"ran", "not-yet", "stopped"} and changes(home) == {}
+    assert sorted(spool.claimed(home, "dead")) == ["not-yet", "ran", "stopped"], "what it left may run on"
+    for name in ("ran", "not-yet", "stopped"):  # as a runner does that takes them over
+        repair.resolve(home, name, "its ephemeral runner is gone", by="me", holder="dead")
     ran, not_yet, stopped = (store.read(home, name) for name in ("ran", "not-yet", "stopped"))
     assert ran.state is JobState.FAILED and ran.exit is not None and ran.exit.kind is ExitKind.RUNNER_LOST
     assert (not_yet.state, not_yet.crashes) == (JobState.WAITING, 1)
     assert stopped.state is JobState.CANCELLED
     assert waiting(home) == ["not-yet"]
+
+
+def test_a_job_that_cannot_be_looked_at_hides_no_other(
+    home: Home, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        submit(name)
+    shutil.rmtree(home.spool)
+    read = store.read
+
+    def refuse(place: Home, name: str) -> Job:
+        if name == "b":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place.job(name).state))
+        return read(place, name)
+
+    monkeypatch.setattr(store, "read", refuse)
+    found = {change.job: change for change in repair.repair(home)}
+    assert {name: change.failed for name, change in found.items()} == {"a": False, "b": True, "c": False}
+    assert "b/state.json" in found["b"].what
 
 
 def test_a_job_whose_process_lives_is_left_alone(home: Home, submit: Submit) -> None:

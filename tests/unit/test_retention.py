@@ -142,6 +142,13 @@ def test_an_end_that_nobody_collected_stays(home: Home, submit: Submit) -> None:
     assert list(pruning.prune(home, Policy(DAY))) == ["wanted"]
 
 
+def test_an_end_that_was_announced_after_the_choice_stays(jobs: Home) -> None:
+    [chosen] = [each for each in pruning.choose(jobs, Policy(keep=0)) if not each.announced][:1]
+    spool.announce_finished(jobs, chosen.name)
+    assert not pruning.remove(jobs, chosen)
+    assert jobs.job(chosen.name).root.is_dir() and chosen.name in spool.finished(jobs)
+
+
 def test_what_began_anew_or_is_held_stays(jobs: Home) -> None:
     old, older = (job for job in pruning.choose(jobs, Policy(7 * DAY, 100 * DAY)))
     AirExecutorClient(jobs.root).retry(old.name)

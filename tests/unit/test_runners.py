@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import components, model, processes, runners, temporaries
+from air_executor import _files, components, model, processes, runners, temporaries
 from air_executor.errors import CorruptFileError, InvalidNameError, NotFoundError, RunnerError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
@@ -141,6 +141,16 @@ def test_claims_without_a_runner_are_old_when_they_were_seen_to_be_left_alone(ho
     assert not seen.is_old_holder(home, "unknown", now=117.0)
     assert not seen.is_old_holder(home, writer, now=100.0) and not seen.is_old_holder(home, writer, now=1000.0)
     assert not seen.is_old_holder(home, "missing", now=100.0)
+
+
+def test_who_cannot_tell_whether_a_name_is_free_does_not_take_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "ENLIST_WAIT", 0.01)
+    lock = _files.Lock(home.names_lock)
+    assert lock.acquire()
+    with pytest.raises(RunnerError, match="was held by another process"):
+        runners.enlist(home, info())
+    lock.release()
+    assert not home.runner("r").exists()
 
 
 def test_who_serves_a_queue() -> None:
