@@ -134,7 +134,7 @@ def within_this_process() -> Iterator[None]:
     """No waiting for disks, and no looking for processes of thousands of jobs that never had one."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda fd: None)
-        patched.setattr(supervise, "kill_remnants", lambda *_: None)
+        patched.setattr(supervise, "kill_recorded_remnants", lambda *_: None)
         yield
 
 
