@@ -26,15 +26,24 @@ PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h: descendants whose parent dies become children of this process."""
 
 
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""The inode of the process namespace that Linux starts with (PROC_PID_INIT_INO)."""
+
+
 @functools.cache
 def host() -> str:
-    """This host's name."""
-    return socket.gethostname()
+    """This host's name. In a container also its process namespace, as the process numbers mean nothing outside it."""
+    name = socket.gethostname()
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return name
+    return name if namespace == _FIRST_PID_NAMESPACE else f"{name}+{namespace}"
 
 
 def host_name() -> str:
     """The host's name as a part of other names."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", host().split(".")[0]).strip("-") or "host"
+    return re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().split(".")[0]).strip("-") or "host"
 
 
 @functools.cache

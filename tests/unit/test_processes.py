@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -132,3 +133,12 @@ def test_a_process_that_may_not_be_signalled_does_not_spare_the_others(
 def test_signals_are_described() -> None:
     assert processes.describe_signal(9) == "SIGKILL (9)"
     assert processes.describe_signal(4711) == "signal 4711"
+
+
+def test_containers_of_one_host_are_told_apart() -> None:
+    """With the host's network they have its name; their process numbers are their own."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c"]
+    source = "from air_executor import processes; print(processes.host(), processes.host_name())"
+    inside, name = subprocess.check_output([*command, source], text=True).split()
+    assert inside != processes.host() and inside.startswith(socket.gethostname() + "+")
+    assert name == processes.host_name()
