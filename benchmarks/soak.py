@@ -5,8 +5,8 @@
 
 Of twenty jobs twelve are one line that goes well; the others fail, find no command, exceed a time limit, are cancelled,
 have a memory limit, run in their ephemeral runner, or kill it. Measured is at rest: before the first job, after a
-warm-up (what is imported or grows to its size with the first jobs is no leak) and after every further thousand. Exits
-with 1 if the last figures are not those after the warm-up. Works in a temporary directory, and ends and removes all of
+warm-up (what is imported, and Python's cache of attributes, which is full after some thousand jobs, are no leaks) and
+after every further thousand. Exits with 1 if the last figures are not those after the warm-up. Works in a temporary directory, and ends and removes all of
 it. Linux only; needs no Airflow.
 """
 
@@ -81,7 +81,7 @@ def measure(process: psutil.Process) -> Footprint:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=10_000, help="how many after the warm-up (default: %(default)s)")
-    parser.add_argument("--warm-up", type=int, default=500, help="jobs before the count (default: %(default)s)")
+    parser.add_argument("--warm-up", type=int, default=2500, help="jobs before the count (default: %(default)s)")
     parser.add_argument("--each", type=int, default=1000, help="jobs between two measurements (default: %(default)s)")
     parser.add_argument("--slots", type=int, default=16, help="of the runner (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=20, help="give up after so long (default: %(default)s)")
