@@ -6,8 +6,8 @@
 Of twenty jobs twelve are one line that goes well; the others fail, find no command, exceed a time limit, are cancelled,
 have a memory limit, run in their ephemeral runner, or kill it. Measured is at rest: before the first job, after a
 warm-up (what is imported, and Python's cache of attributes, which is full after some thousand jobs, are no leaks) and
-after every further thousand. Exits with 1 if the last figures are not those after the warm-up. Works in a temporary directory, and ends and removes all of
-it. Linux only; needs no Airflow.
+after every further thousand. Exits with 1 if the last figures are not those after the warm-up. Works in a temporary
+directory, and ends and removes all of it. Linux only; needs no Airflow.
 """
 
 from __future__ import annotations
