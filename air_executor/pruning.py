@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from air_executor import _files, held, model, retention, spool, store, temporaries
@@ -61,8 +61,11 @@ def find(home: Home, policy: Policy, now: float) -> Iterator[Ended]:
     A directory's time is no earlier than its job's end: of one that changed lately nothing needs to be read for limits
     of age. And where there are no more jobs than may be kept, their number needs no look at all.
     """
-    changes = sorted(store.changes(home))
-    counted = policy.max_bytes is not None or (policy.keep is not None and len(changes) > policy.keep)
+    changes: Iterable[tuple[float, str]] = store.changes(home)
+    counted = policy.max_bytes is not None
+    if policy.keep is not None:  # else none are counted, and a runner need not remember all jobs at once
+        changes = list(changes)
+        counted = counted or len(changes) > policy.keep
     least = policy.least_age
     announced = set(spool.finished(home))
     for changed, name in changes:

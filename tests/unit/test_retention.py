@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,15 @@ def test_the_first_time_is_due(jobs: Home) -> None:
     assert not Path(jobs.prune_lock).exists()
     assert list(pruning.prune_if_due(jobs, Policy(10 * DAY), 3600.0)) == ["older"]
     assert model.JobState.WAITING is store.read(jobs, "waits").state
+
+
+def test_a_look_for_old_jobs_does_not_remember_the_others(home: Home) -> None:
+    for number in range(3000):
+        (home.jobs / f"job-{number:06}").mkdir()
+    policy = Policy(completed_age=1000.0, failed_age=1000.0)
+    assert pruning.choose(home, policy) == []  # imports what it needs
+    tracemalloc.start()
+    assert pruning.choose(home, policy) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3000 * 30
