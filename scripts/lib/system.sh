@@ -22,7 +22,7 @@ ensure_postgresql() {
     die "apt-get could not install postgresql: put right what is shown above, or install it by hand (all output: $1)"
 }
 
-install_packages() {
+install_programs() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get update && apt-get install --yes --no-install-recommends "$@"
 }
@@ -35,6 +35,6 @@ ensure_programs() {
   for name; do command -v "$name" >/dev/null || missing+=("$name"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   can_install || die "the tests need ${missing[*]}: install them (apt install ${missing[*]})"
-  run_step "Installing ${missing[*]}" "$log" install_packages "${missing[@]}" ||
+  run_step "Installing ${missing[*]}" "$log" install_programs "${missing[@]}" ||
     die "apt-get could not install ${missing[*]}: put right what is shown above, or install it by hand (all output: $log)"
 }
