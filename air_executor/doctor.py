@@ -110,7 +110,10 @@ def check_home(home: Home) -> Iterator[Finding]:
     if missing := [path for path in home.directories if not path.is_dir()]:
         yield problem("home", f"{missing[0]} is not there", command(home, "repair"))
         return
-    yield ok("home", str(home.root))
+    if closed := [path for path in home.directories if not os.access(path, os.W_OK | os.X_OK)]:
+        yield problem("home", f"{closed[0]} cannot be written to", f"chmod 700 {closed[0]}")
+    else:
+        yield ok("home", str(home.root))
     yield check_owner(home, found.st_uid)
     yield check_mode(home, stat.S_IMODE(found.st_mode))
 

@@ -265,7 +265,7 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         try:
             job = store.read(home, name)  # state.json may be sound and tasks.json damaged
         except CorruptFileError:
-            job = store.damaged_job(name, str(why))
+            job = store.damaged_job(home, name, str(why))
             job.notify = True  # whether somebody waits is lost; an answer that nobody wants does no harm
             _files.set_aside(home.job(name).state)
         else:

@@ -229,6 +229,12 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def from_timestamp(seconds: float) -> str:
+    """A time, given in seconds since 1970, as it is written in files."""
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def parse_time(text: str) -> datetime:
     """The time that `now` wrote.
 

@@ -213,6 +213,7 @@ class StartOptions:
     preload: Sequence[str] = ()
     launcher: str | None = None
     linger: float | None = None
+    grace: float | None = None
     handover: bool = False
     embedded: bool = False
     python: str = sys.executable
@@ -222,7 +223,7 @@ class StartOptions:
         words = [self.python, "-m", RUNNER_MODULE, "--home", str(home.root)]
         if self.queues:
             words += ["--queues", ",".join(self.queues)]
-        for flag in ("slots", "name", "launcher", "linger"):
+        for flag in ("slots", "name", "launcher", "linger", "grace"):
             if (value := getattr(self, flag)) is not None:
                 words += [f"--{flag}", str(value)]
         for module in self.preload:

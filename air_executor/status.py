@@ -22,7 +22,7 @@ from air_executor import components, model, runners, sightings, spool, store
 from air_executor.components import Component
 from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.model import Job, JobState
-from air_executor.paths import Home, command
+from air_executor.paths import Home
 from air_executor.sightings import Sightings
 
 LOOK_BACK = 200
@@ -160,8 +160,8 @@ def find_problems(status: Status) -> list[str]:
     if not any(runner.state == "alive" for runner in status.runners):
         problems.append(f"no runner takes jobs; start one with: {status.start}")
     problems += [
-        f"the runner {runner.id} died with {_jobs(runner.working)} in its hands; any runner takes care of that, or:"
-        f" {command(home, 'repair')}"
+        f"the runner {runner.id} is gone and left {_jobs(runner.working)}; the next one on {runner.host} takes over;"
+        f" start one with: {status.start}"
         for runner in status.runners
         if runner.state == "dead"
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -304,7 +305,7 @@ def read_tasks(home: Home, name: str) -> list[model.Task]:
 
 
 def read_or_damaged(home: Home, name: str) -> model.Job:
-    """The job; one with damaged files appears as failed, with the reason.
+    """The job; one with damaged files appears as failed, with the reason, or as working while a process holds it.
 
     Raises:
         NotFoundError: there is no such job.
@@ -312,13 +313,17 @@ def read_or_damaged(home: Home, name: str) -> model.Job:
     try:
         return read(home, name)
     except CorruptFileError as error:
-        return damaged_job(name, str(error))
+        job = damaged_job(home, name, str(error))
+        if _files.is_locked(home.job(name).lock):  # whoever runs it writes the file anew at its end
+            job.state, job.finished_at, job.exit = model.JobState.WORKING, None, None
+        return job
 
 
-def damaged_job(name: str, why: str) -> model.Job:
-    """What stands for a job whose state.json cannot be read."""
-    moment = model.now()
+def damaged_job(home: Home, name: str, why: str) -> model.Job:
+    """What stands for a job whose state.json cannot be read: the same each time it is looked at."""
+    moment = model.from_timestamp(home.job(name).root.stat().st_mtime)
     job = model.Job(name=name, state=model.JobState.FAILED, created_at=moment, updated_at=moment, queued_at=moment)
+    job.id = hashlib.sha256(name.encode()).hexdigest()[:32]
     job.finished_at = moment
     job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")
     return job

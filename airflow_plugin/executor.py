@@ -267,7 +267,7 @@ class AirExecutor(Guarded, BaseExecutor):
             return
         if self._ledger.is_done(name, job.external_id):
             spool.collect_finished(site.home, name)
-        elif age is None or job.trigger != "executor":
+        elif age is None or job.trigger != "executor" or not job.state.terminal:
             return
         elif key := keys.key_of_labels(job.labels):
             if spool.collect_finished(site.home, name):

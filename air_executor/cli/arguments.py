@@ -76,15 +76,13 @@ def seconds(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """A number of bytes: `1000000`, `500K`, `20M`, `1.5G`, `1T`; a K is 1024."""
-    unit = text[-1:].upper()
-    number, factor = (text[:-1], _SIZES[unit]) if unit in _SIZES else (text, 1)
+    """A number of bytes: `500K`, `20M`, `1.5G`, `1T`; a K is 1024. Never without a unit: what is meant is not known."""
     try:
-        value = float(number) * factor
+        value = float(text[:-1]) * _SIZES[text[-1:].upper()]
         if not 0 <= value < math.inf:
             raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give bytes, or 500M, 20G") from None
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one such as 500M or 20G") from None
     return int(value)
 
 

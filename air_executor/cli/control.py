@@ -67,14 +67,14 @@ def exit_code(job: model.Job) -> int:
     return {"completed": 0, "cancelled": CANCELLED}.get(job.state.value, 1)
 
 
-def note_unserved(home: Home, queue: str) -> bool:
+def note_unserved(home: Home, queue: str, what: str = "waits") -> bool:
     """Say that a job of this queue waits in vain, if no runner takes it; returns whether it was said."""
     from air_executor import runners
 
     if not runners.unserved(home, [queue]):
         return False
     start = runners.start_command(home, queue)
-    output.note(f"no live runner serves the queue {queue}; the job waits. Start one with: {start}")
+    output.note(f"no live runner serves the queue {queue}; the job {what}. Start one with: {start}")
     return True
 
 
@@ -86,6 +86,8 @@ def run_cancel(args: argparse.Namespace) -> int:
         if (before := client.get_job(name)).state.terminal and before.state != "cancelled":
             raise JobBusyError(f"the job {name} is over already: {before.state}")
         job = client.cancel(name, why=args.why)
+        if not job.state.terminal:
+            note_unserved(client.home, job.queue, "is stopped when one starts")
         return client.wait(name) if args.wait else job
 
     return _for_each(client, args, cancel, lambda job: "cancelled" if job.state == "cancelled" else "is asked to stop")

@@ -9,11 +9,13 @@ import argparse
 
 from air_executor.cli import arguments, lookup, output
 from air_executor.errors import InvalidInputError
+from air_executor.paths import Home
 
 _REPAIR_TEXT = """\
-Bring the spool in line with the jobs, and jobs in line with what became of
-their processes. Safe at any time, also beside running runners; every runner
-does it when it starts."""
+Bring the spool in line with the jobs, and finish what killed processes began to
+write. Safe at any time, also beside running runners; every runner does it when
+it starts. Jobs whose runner died are left to the next runner, which also ends
+what they left running."""
 
 _PRUNE_TEXT = """\
 Remove the directories of jobs that are over, with their logs: those that ended
@@ -74,7 +76,20 @@ def run_repair(args: argparse.Namespace) -> int:
         output.say_json([dataclasses.asdict(change) for change in changes])
     elif not changes:
         output.say("nothing to repair")
+    note_abandoned(home)
     return 1 if any(change.failed for change in changes) else 0
+
+
+def note_abandoned(home: Home) -> None:
+    """Say what a runner has to do."""
+    from air_executor import repair, runners
+
+    names = {name for _, name in repair.abandoned_claims(home, runners.observe(home))}
+    if names:
+        output.note(
+            f"{output.count(len(names), 'job')} of runners that died: the next runner on their host brings"
+            f" {'it' if len(names) == 1 else 'them'} to rest: {runners.start_command(home, 'default')}"
+        )
 
 
 def run_prune(args: argparse.Namespace) -> int:

@@ -87,7 +87,7 @@ class Background:
 
     def _is_healthy(self) -> bool:
         current = state.read(self._checkout)
-        return current is not None and current.healthy
+        return current is not None and current.supervisor == self._process.pid and current.healthy
 
     def _show(self, screen: terminal.Screen) -> None:
         for line in self._log.lines():

@@ -24,6 +24,8 @@ class State:
     """One start."""
 
     port: int
+    supervisor: int
+    """The pid of who wrote this, and may have been killed since."""
     healthy: bool
     components: Mapping[str, model.Process]
 
@@ -35,13 +37,14 @@ def read(checkout: Checkout) -> State | None:
     except FileNotFoundError:
         return None
     members = {name: model.from_dict(model.Process, item) for name, item in content["components"].items()}
-    return State(content["port"], content["healthy"], members)
+    return State(content["port"], content["supervisor"], content["healthy"], members)
 
 
 def record(checkout: Checkout, state: State) -> None:
     """Write the file; and for everybody who asks `air-executor status`, who should be up."""
     members = {name: model.to_dict(process) for name, process in state.components.items()}
-    _files.replace_object(checkout.state, {"port": state.port, "healthy": state.healthy, "components": members})
+    content = {"port": state.port, "supervisor": state.supervisor, "healthy": state.healthy, "components": members}
+    _files.replace_object(checkout.state, content)
     for name, process in state.components.items():
         if name != components.RUNNER:  # it has a file of its own
             url = Ports(state.port).url if name == components.API_SERVER else None

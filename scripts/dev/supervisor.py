@@ -171,7 +171,7 @@ class Supervisor:
 
     def _record(self) -> None:
         members = {member.name: processes.identify(member.pid) for member in self._members}
-        state.record(self._checkout, state.State(self._ports.web, self._healthy, members))
+        state.record(self._checkout, state.State(self._ports.web, os.getpid(), self._healthy, members))
 
     # Watching
 

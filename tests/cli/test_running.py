@@ -234,7 +234,10 @@ def test_a_dead_runner_with_jobs_in_its_hands(with_runner: Cli) -> None:
     wait_for(lambda: not runners.alive_runners(cli.home))
     facts = cli.json("status", code=2)
     assert [(each["id"], each["state"], each["working"]) for each in facts["runners"]] == [("r", "dead", 1)]
-    assert "the runner r died with 1 job in its hands" in " ".join(facts["problems"])
+    assert "the runner r is gone and left 1 job" in " ".join(facts["problems"])
+    told = cli("repair").stderr
+    assert "1 job of runners that died: the next runner on their host brings it to rest: air-executor" in told
+    assert "no live runner serves the queue default; the job is stopped when one starts" in cli("cancel", "a").stderr
 
 
 def test_a_command_is_quick(with_runner: Cli, capsys: pytest.CaptureFixture[str]) -> None:

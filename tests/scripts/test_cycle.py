@@ -107,6 +107,18 @@ def test_stop_after_the_supervisor_was_killed(checkout: CheckoutCopy, port: str)
     assert checkout.left() == []
 
 
+def test_start_after_the_supervisor_was_killed(checkout: CheckoutCopy, port: str) -> None:
+    assert checkout.run("start-dev.sh", "--background", "--port", port).returncode == 0
+    content = json.loads((checkout.root / ".airflow" / "start-dev.json").read_text())
+    os.kill(content["supervisor"], signal.SIGKILL)
+    started = checkout.run("start-dev.sh", "--background", "--port", port)
+    assert started.returncode == 0, started.stderr
+    assert "scheduler is up after" in started.stdout, "what the old one said of itself must not count"
+    assert checkout.run("status.sh").returncode == 0
+    assert checkout.run("start-dev.sh", "--stop").returncode == 0
+    assert checkout.left() == []
+
+
 def test_component_that_dies_at_the_start_is_named(checkout: CheckoutCopy, port: str) -> None:
     done = checkout.run(
         "start-dev.sh", "--background", "--port", port, AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC="no number"

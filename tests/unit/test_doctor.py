@@ -67,6 +67,12 @@ def test_permissions(home: Home, mode: int, level: Level) -> None:
     assert finding.level is level and (level is Level.OK or finding.fix == f"chmod 700 {home.root}")
 
 
+def test_a_closed_directory(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != home.jobs)
+    [finding] = [each for each in doctor.check_home(home) if each.level is Level.PROBLEM]
+    assert finding.text == f"{home.jobs} cannot be written to" and finding.fix == f"chmod 700 {home.jobs}"
+
+
 def test_the_owner(home: Home) -> None:
     assert doctor.check_owner(home, 5, 5).level is Level.OK
     assert "belongs to user 5, you are 6" in doctor.check_owner(home, 5, 6).text

@@ -180,10 +180,23 @@ def test_dead_runners_without_claims_are_forgotten(home: Home) -> None:
 
 
 def test_the_command_line_of_a_runner(home: Home) -> None:
-    options = runners.StartOptions(["a", "b"], 3, "n", ["m1", "m2"], "exec", 2.5, True, True, "/python")
+    options = runners.StartOptions(["a", "b"], 3, "n", ["m1", "m2"], "exec", 2.5, 3.0, True, True, "/python")
     assert options.argv(home) == [
         *("/python", "-m", "air_runner", "--home", str(home.root), "--queues", "a,b", "--slots", "3", "--name", "n"),
-        *("--launcher", "exec", "--linger", "2.5", "--preload", "m1", "--preload", "m2", "--handover", "--embedded"),
+        *(
+            "--launcher",
+            "exec",
+            "--linger",
+            "2.5",
+            "--grace",
+            "3.0",
+            "--preload",
+            "m1",
+            "--preload",
+            "m2",
+            "--handover",
+            "--embedded",
+        ),
     ]
 
 

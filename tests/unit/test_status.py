@@ -46,7 +46,7 @@ SERVED, UNSERVED, IDLE = QueueStatus("a", 3, 9.0, 1), QueueStatus("b", 3, 9.0, 0
         ({}, Verdict.NOT_RUNNING, "no runner takes jobs"),
         ({"exists": False}, Verdict.NOT_RUNNING, "is not there"),
         ({"components": [DOWN]}, Verdict.NOT_RUNNING, "triggerer is down: so"),
-        ({"runners": [runner("dead")]}, Verdict.NOT_RUNNING, "died with 1 job"),
+        ({"runners": [runner("dead")]}, Verdict.NOT_RUNNING, "is gone and left 1 job"),
         ({"runners": [runner("alive")]}, Verdict.HEALTHY, None),
         ({"runners": [runner("alive")], "components": [UP], "queues": [SERVED, IDLE]}, Verdict.HEALTHY, None),
         ({"runners": [runner("alive")], "components": [component("x", "unknown")]}, Verdict.HEALTHY, None),
@@ -54,7 +54,7 @@ SERVED, UNSERVED, IDLE = QueueStatus("a", 3, 9.0, 1), QueueStatus("b", 3, 9.0, 0
         ({"runners": [runner("alive")], "components": [component("x", "unhealthy")]}, Verdict.DEGRADED, "unhealthy"),
         ({"components": [UP]}, Verdict.DEGRADED, "no runner takes jobs"),
         ({"runners": [runner("draining")]}, Verdict.DEGRADED, "no runner takes jobs"),
-        ({"runners": [runner("alive"), runner("dead")]}, Verdict.DEGRADED, "died with 1 job"),
+        ({"runners": [runner("alive"), runner("dead")]}, Verdict.DEGRADED, "is gone and left 1 job"),
         ({"runners": [runner("alive")], "queues": [UNSERVED]}, Verdict.DEGRADED, "queue b and no runner serves it"),
     ],
 )

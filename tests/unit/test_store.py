@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import _files, journal, model, spool, store
+from air_executor import _files, held, journal, model, spool, store
 from air_executor.errors import (
     CorruptFileError,
     HomeError,
@@ -249,6 +249,10 @@ def test_a_damaged_state_is_named_and_reads_as_failed(home: Home, submit: Submit
     job = store.read_or_damaged(home, "a")
     assert job.state is JobState.FAILED and job.exit is not None and job.exit.kind is model.ExitKind.DAMAGED
     assert "state.json" in job.exit.reason
+    assert store.read_or_damaged(home, "a") == job, "it is the same job at each look"
+    lock = held.lock_job(home, "a")
+    assert store.read_or_damaged(home, "a").state is JobState.WORKING, "who holds it writes the file anew at its end"
+    lock.release()
     assert store.read(home, "sound").state is JobState.WAITING
 
 
