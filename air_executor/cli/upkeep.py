@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from air_executor.cli import arguments, lookup, output
 from air_executor.errors import InvalidInputError
-from air_executor.paths import Home
+
+if TYPE_CHECKING:
+    from air_executor.paths import Home
 
 _REPAIR_TEXT = """\
 Bring the spool in line with the jobs, and finish what killed processes began to

@@ -34,7 +34,7 @@ def all_faults(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--all-faults")) or os.environ.get("AIR_EXECUTOR_TEST_ALL_FAULTS") == "1"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def impatient() -> Iterator[None]:
     """In this process, a damaged file of what looks like another host's runner is not watched for seconds."""
     with pytest.MonkeyPatch.context() as patch:

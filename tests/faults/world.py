@@ -116,6 +116,8 @@ def recover(world: World) -> None:
     note_lost(world, seen)
     list(recovery.recover(home, NEXT_RUNNER, set(), seen))
     list(repair.repair(home))
+    note_lost(world, seen)  # again: of claims that repair put back
+    list(recovery.recover(home, NEXT_RUNNER, set(), seen))
     for _ in range(ROUNDS):
         markers = [marker for queue in spool.queues(home) for marker in sorted(spool.waiting(home, queue))]
         if not markers:
@@ -152,9 +154,11 @@ def serve_again(world: World) -> None:
 
 
 def note_lost(world: World, seen: Sightings) -> None:
-    """Let a runner have seen long ago the last heartbeats of those of other hosts."""
+    """Let a runner have seen long ago the last heartbeats of those of other hosts, and claims without a runner."""
     for info in runners.all_runners(world.home):
         seen.is_alive(info, now=-1000.0)
+    for holder in spool.holders(world.home):
+        seen.is_old_holder(world.home, holder, now=-1000.0)
 
 
 def _run_claimed(home: Home, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,7 +57,13 @@ def can_have_a_group(home: Home) -> Iterator[bool]:
     yield possible
     testing.end_everything(home)
     for path in cgroups.of_home(home) if possible else []:  # of runners that were killed at the end of the test
+        wait_for(lambda path=path: _remove(path), what=f"the end of the last process in {path}")
+
+
+def _remove(path: Path) -> bool:
+    with contextlib.suppress(OSError):
         path.rmdir()
+    return not path.exists()
 
 
 def check_refusal(home: Home, *wrapper: str) -> None:
