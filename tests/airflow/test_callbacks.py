@@ -43,6 +43,6 @@ def test_a_connection_is_tested_by_a_job(airflow: stack.Stack, path: str, state:
 
     answered = waiting.until(answer, "the connection test to end", 40)
     assert answered is not None
-    assert (answered["state"], path in answered["result_message"]) == (state, True)
+    assert (answered["state"], path in answered["result_message"]) == (state, True), answered
     (job,) = (job for job in jobs_of_kind(airflow, "connection_test") if job.name not in before)
     waiting.until(lambda: home.Job(job.path).finished, "the test's job to be over", 20)
