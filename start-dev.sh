@@ -75,7 +75,8 @@ runs_here() { [ -f "$root/.airflow/start-dev.lock" ] && ! (exec 9>>"$root/.airfl
 
 in_use() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-check_port() { ! in_use "$port" || die "port $port is in use by another program: choose another with --port N"; }
+# What a killed start left may still have the port: it is ended first, and the ports are looked at once more then.
+check_port() { [ -e "$root/.airflow/start-dev.json" ] || ! in_use "$port" || die "port $port is in use by another program: choose another with --port N"; }
 
 # Becomes the program that starts and watches the components; its exit code is ours.
 become_stack() { exec "$venv/bin/python" "$root/scripts/start_dev.py" "$@"; }

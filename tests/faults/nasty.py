@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -167,8 +168,16 @@ def things() -> Iterator[Nasty]:
     for name, make in ODD.items():
 
         def replace(path: Path, _: Path, make: Callable[[Path], None] = make) -> None:
-            path.unlink(missing_ok=True)
-            make(path)
+            """Again if whoever owns the file has just written it anew."""
+            while True:
+                path.unlink(missing_ok=True)
+                try:
+                    make(path)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.EADDRINUSE):
+                        raise
+                else:
+                    return
 
         yield Nasty(f"a {name}", replace)
     yield Nasty("missing", lambda path, _: path.unlink(missing_ok=True), kept=False)

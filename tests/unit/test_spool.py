@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from datetime import datetime, timezone
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -66,27 +66,33 @@ def test_a_claim_is_given_once_and_can_be_given_back(home: Home, submit: Submit)
     assert spool.holders(home) == ["two"]
 
 
-def _claim_all(root: str, holder: str, start: object, results: object) -> None:
-    home = Home(Path(root))
-    start.wait()  # type: ignore[attr-defined]
-    mine = [marker.job for marker in sorted(spool.waiting(home, "default")) if spool.claim(home, marker, holder)]
-    results.put(mine)  # type: ignore[attr-defined]
+CLAIM_ALL = """
+import sys
+from pathlib import Path
+from air_executor import spool
+from air_executor.paths import Home
+
+home, holder = Home(Path(sys.argv[1])), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+print(*(marker.job for marker in sorted(spool.waiting(home, "default")) if spool.claim(home, marker, holder)))
+"""
 
 
 def test_many_processes_claim_every_job_exactly_once(home: Home, submit: Submit) -> None:
     jobs = [submit(f"job-{n}").name for n in range(60)]
-    context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(6), context.Queue()
     workers = []
     for n in range(6):
         home.claims(f"h{n}").mkdir()
-        workers.append(context.Process(target=_claim_all, args=(str(home.root), f"h{n}", start, results)))
+        argv = [sys.executable, "-c", CLAIM_ALL, str(home.root), f"h{n}"]
+        workers.append(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     for worker in workers:
-        worker.start()
-    claimed = [name for _ in workers for name in results.get(timeout=60)]
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
     for worker in workers:
-        worker.join(60)
-    results.close()
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    claimed = [name for worker in workers for name in worker.communicate(timeout=60)[0].split()]
     assert sorted(claimed) == sorted(jobs)
     assert sorted(name for holder in spool.holders(home) for name in spool.claimed(home, holder)) == sorted(jobs)
 
