@@ -1,4 +1,4 @@
-"""How the tests are spread over two processes (`-n 2 --dist loadgroup`, as scripts/test.sh has it).
+"""How the tests are spread over two processes (`-n 2 --dist loadgroup`, as scripts/test.sh has it), and what they tell.
 
 Starting an Airflow takes ten seconds of two cores, so all tests of one stay in one process. They are the largest group,
 which begins first; the other process has the rest, file by file.
@@ -6,11 +6,14 @@ which begins first; the other process has the rest, file by file.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 AIRFLOW = Path(__file__).parent / "airflow"
+POINT = "point covered"
+"""A property of a test: what was done, operation and system call."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -18,3 +21,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = AIRFLOW if AIRFLOW in item.path.parents else item.path
         item.add_marker(pytest.mark.xdist_group(group.stem))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Points covered, per operation and call. Tests of other processes tell them with their reports."""
+    passed = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
+    covered = Counter(point for report in passed for name, point in report.user_properties if name == POINT)
+    for what in sorted({what for what, _, _ in covered}):
+        found = {(operation, call): count for (kind, operation, call), count in covered.items() if kind == what}
+        terminalreporter.section(f"{what}: {sum(found.values())} points")
+        for operation in sorted({operation for operation, _ in found}):
+            calls = {call: count for (name, call), count in found.items() if name == operation}
+            line = "  ".join(f"{call} {count}" for call, count in sorted(calls.items()))
+            terminalreporter.write_line(f"{operation:<14}{sum(calls.values()):>4}  {line}")

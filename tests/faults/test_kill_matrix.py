@@ -6,8 +6,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from tests.conftest import POINT
 from tests.faults import operations, points
-from tests.faults.conftest import POINT, Recorder
+from tests.faults.conftest import Recorder
 
 
 @pytest.mark.parametrize("name", operations.BY_NAME)
