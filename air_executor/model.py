@@ -18,6 +18,7 @@ Timestamps are UTC, ISO 8601, with microseconds and `Z`. Durations are seconds. 
 from __future__ import annotations
 
 import enum
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -226,7 +227,7 @@ class Task:
 
 def now() -> str:
     """The current time as it is written in files."""
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return from_timestamp(time.time())
 
 
 def from_timestamp(seconds: float) -> str:

@@ -280,11 +280,6 @@ def keep_alive(home: Home) -> None:
     home.keepalive.touch(mode=_files.PRIVATE_FILE)
 
 
-def is_forgotten(home: Home, runner_id: str) -> bool:
-    """Whether there is no file of that runner."""
-    return not home.runner(runner_id).exists()
-
-
 def forget_dead(home: Home, seen: Sightings) -> None:
     """Remove what is left of runners that are dead and have no claims, and of clients that died as they cancelled."""
     known = all_runners(home)

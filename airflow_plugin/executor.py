@@ -296,7 +296,11 @@ class AirExecutor(Guarded, BaseExecutor):
         for queue in runners.unserved(site.home, queues, site.keeper.seen):
             waiting = {marker.job for marker in spool.waiting(site.home, queue)}
             stuck = [entry for entry in self._ledger if entry.queue == queue and entry.name in waiting]
-            advice = f"no living runner serves the queue {queue!r}: air-executor runner start --queues {queue}"
+            start = runners.start_command(site.home, queue)
+            advice = (
+                f"no living runner serves the queue {queue!r}: add it to [air_executor] queues, or start a runner with"
+                f" Airflow's environment (AIRFLOW_HOME and the like): {start}"
+            )
             if stuck and self._may_say(f"queue {queue}"):
                 self.log.warning("%d jobs wait, and %s", len(stuck), advice)
             for entry in stuck:

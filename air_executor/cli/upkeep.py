@@ -13,6 +13,7 @@ from air_executor.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from air_executor.paths import Home
+    from air_executor.sightings import Sightings
 
 _REPAIR_TEXT = """\
 Bring the spool in line with the jobs, and finish what killed processes began to
@@ -69,7 +70,8 @@ def run_repair(args: argparse.Namespace) -> int:
     from air_executor import repair, runners
 
     home = lookup.open_home(args)
-    runners.forget_dead(home, runners.observe(home))
+    seen = runners.observe(home)
+    runners.forget_dead(home, seen)
     changes = []
     for change in repair.repair(home):
         changes.append(change)
@@ -79,15 +81,15 @@ def run_repair(args: argparse.Namespace) -> int:
         output.say_json([dataclasses.asdict(change) for change in changes])
     elif not changes:
         output.say("nothing to repair")
-    note_abandoned(home)
+    note_abandoned(home, seen)
     return 1 if any(change.failed for change in changes) else 0
 
 
-def note_abandoned(home: Home) -> None:
+def note_abandoned(home: Home, seen: Sightings) -> None:
     """Say what a runner has to do."""
     from air_executor import repair, runners
 
-    names = {name for _, name in repair.abandoned_claims(home, runners.observe(home))}
+    names = {name for _, name in repair.abandoned_claims(home, seen)}
     if names:
         output.note(
             f"{output.count(len(names), 'job')} of runners that died: the next runner on their host brings"

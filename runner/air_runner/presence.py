@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
-from air_executor import _files, model, runners, spool
+from air_executor import model, runners, spool
 from air_executor.paths import Home
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,6 @@ class Presence:
         self._info.working, self._info.draining = working, draining
         try:
             runners.write(self._home, self._info)
-            _files.make_directory(self._home.claims(self._info.id))  # again: somebody may have deleted the spool
         except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later
             log.error("cannot write %s: %s", self._home.runner(self._info.id), error.strerror)
 

@@ -60,8 +60,7 @@ def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sighting
     """
     for holder, name in list(repair.abandoned_claims(home, seen)):
         spool.take_over(home, name, holder, runner_id)
-        if runners.is_forgotten(home, holder):
-            spool.remove_holder(home, holder)  # when it is empty; nothing else names it
+        spool.remove_holder(home, holder)  # which is gone; when this was the last of its claims
     for name in spool.claimed(home, runner_id):
         if name not in watched:
             try:

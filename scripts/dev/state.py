@@ -24,8 +24,8 @@ class State:
     """One start."""
 
     port: int
-    supervisor: int
-    """The pid of who wrote this, and may have been killed since."""
+    supervisor: int | None
+    """The pid of who wrote this, and may have been killed since; None if that was an older version."""
     healthy: bool
     components: Mapping[str, model.Process]
 
@@ -37,7 +37,7 @@ def read(checkout: Checkout) -> State | None:
     except FileNotFoundError:
         return None
     members = {name: model.from_dict(model.Process, item) for name, item in content["components"].items()}
-    return State(content["port"], content["supervisor"], content["healthy"], members)
+    return State(content["port"], content.get("supervisor"), content["healthy"], members)
 
 
 def record(checkout: Checkout, state: State) -> None:

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import pytest
 
 from air_executor import runners
+from tests.runner.conftest import client, home  # noqa: F401  fixtures
 
 WORKERS = 3
 Recorder = Callable[[str, object], None]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import AirExecutorClient, JobState, processes, runners, spool, store, testing
+from air_executor import AirExecutorClient, JobState, processes, runners, spool
 from air_executor.paths import Home
 from air_executor.testing import RunnerProcess, wait_for
 from tests.faults.clock import Host
@@ -22,17 +22,10 @@ STEPS = [pytest.param(HOUR, id="ahead"), pytest.param(-HOUR, id="back")]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path / "home")
-    store.ensure_home(home)
+def home(home: Home) -> Home:
+    """With heartbeats that come often, as the tests wait for some."""
     home.config.write_text(f"[runner]\nheartbeat = {HEARTBEAT}\n")
-    yield home
-    testing.end_everything(home)
-
-
-@pytest.fixture
-def client(home: Home) -> AirExecutorClient:
-    return AirExecutorClient(home.root)
+    return home
 
 
 @pytest.fixture

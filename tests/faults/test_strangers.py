@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import AirExecutorClient, JobState, held, model, processes, runners, spool, store, testing
+from air_executor import AirExecutorClient, JobState, held, model, processes, runners, spool, testing
 from air_executor.model import ExitKind, TaskStatus
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
@@ -21,19 +21,6 @@ from air_runner import recovery
 
 LEADER = "import subprocess; print(subprocess.Popen(['sleep', '300'], env={}).pid, flush=True)"
 """Leads a session, and dies; what it leaves carries nothing of anybody's."""
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path / "home")
-    store.ensure_home(home)
-    yield home
-    testing.end_everything(home)
-
-
-@pytest.fixture
-def client(home: Home) -> AirExecutorClient:
-    return AirExecutorClient(home.root)
 
 
 @pytest.fixture

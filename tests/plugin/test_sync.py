@@ -383,7 +383,7 @@ def test_a_queue_that_nobody_serves_is_told_once(executor: AirExecutor, home: Ho
         executor.sync()
     [(event, extra)] = fleet.events_of(executor)
     assert event == "job waits"
-    assert name in extra and "air-executor runner start --queues gpu" in extra
+    assert name in extra and "runner start --detach --queues gpu" in extra and "AIRFLOW_HOME" in extra
 
 
 def test_a_job_that_runs_in_a_queue_without_a_runner_is_no_trouble(executor: AirExecutor, home: Home) -> None:

@@ -69,6 +69,7 @@ def runner(home: Home, launcher: FakeLauncher) -> Iterator[Runner]:
         runner.watch = SpoolWatch(home, lambda: None)
         runner.launchers = [launcher]
         runner._beat()
+        runner.guard.make()
         yield runner
 
 
@@ -167,7 +168,6 @@ def test_memory_is_looked_at_no_oftener_than_it_says(home: Home) -> None:
 def test_markers_and_claims_that_name_no_job_do_no_harm(
     runner: Runner, client: AirExecutorClient, launcher: FakeLauncher, home: Home
 ) -> None:
-    home.queue("default").mkdir()
     (home.queue("default") / f"{'0' * 22}-no job name").touch()
     (home.claims("r") / "no claim").touch()
     (home.cancel_requests / "a directory").mkdir()
