@@ -273,6 +273,8 @@ class Stack:
             "LOGGING__TRIGGER_LOG_SERVER_PORT": str(self.triggerer_log_port),
             "LOGGING__WORKER_LOG_SERVER_PORT": str(self.log_port),
             "USAGE_DATA_COLLECTION__ENABLED": "False",
+            # A busy machine: what Airflow asks a second time it may answer otherwise (a connection is told but once).
+            "WORKERS__EXECUTION_API_TIMEOUT": "30",
         }
 
 

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 
 from air_executor import runners
 from tests.runner.conftest import client, home  # noqa: F401  fixtures
 
-WORKERS = 3
 Recorder = Callable[[str, object], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-faults", action="store_true", help="every error at every point, not a selection (minutes)")
-
-
-@pytest.fixture(scope="session")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each, because they fork what is traced."""
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        yield pool
 
 
 @pytest.fixture(scope="session")

@@ -107,8 +107,9 @@ def select(points: Sequence[Point]) -> list[tuple[Point, str]]:
     return chosen
 
 
-def try_error(point: Point, error: str) -> str | None:
+def try_error(case: tuple[Point, str]) -> str | None:
     """Let a call fail; what is wrong then, or None. It must be said, nothing be lost, and a second try succeed."""
+    point, error = case
     operation = operations.BY_NAME[point.operation]
     call = point.call
     for _ in range(TRIES):

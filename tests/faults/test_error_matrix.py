@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
-
 import pytest
 
 from tests.conftest import POINT
-from tests.faults import operations, points
+from tests.faults import operations, points, workers
 from tests.faults.conftest import Recorder
 
 
 @pytest.mark.parametrize("name", operations.BY_NAME)
-def test_errors_at_calls(name: str, pool: ProcessPoolExecutor, all_faults: bool, record_property: Recorder) -> None:
-    plan = pool.submit(points.plan, name).result()
+def test_errors_at_calls(name: str, all_faults: bool, record_property: Recorder) -> None:
+    [plan] = workers.call_with_each(points.plan, [name])
     tried = points.everything(plan) if all_faults else points.select(plan)
-    results = pool.map(points.try_error, *zip(*tried, strict=True))
+    results = workers.call_with_each(points.try_error, tried)
     wrong = [f"{point}, {error}: {why}" for (point, error), why in zip(tried, results, strict=True) if why]
     assert not wrong, "\n".join(wrong)
     for point, error in tried:
