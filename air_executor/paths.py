@@ -159,6 +159,11 @@ class Home:
         return self.spool / "keepalive"
 
     @property
+    def wake(self) -> Path:
+        """Written by whoever has made work for a scheduler that may be waiting for the end of a job."""
+        return self.spool / "wake"
+
+    @property
     def runners(self) -> Path:
         return self.root / "runners"
 

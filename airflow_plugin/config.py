@@ -16,9 +16,11 @@ from air_executor.errors import InvalidNameError, SettingsError
 from air_executor.paths import HOME_NAME, HOME_VARIABLE, airflow_home
 
 SECTION = "air_executor"
-KNOWN = ("base_path", "start_runner", "queues", "slots", "python", "token_lifetime")
+KNOWN = ("base_path", "start_runner", "queues", "slots", "python", "token_lifetime", "sync_wait")
 TOKEN_LIFETIME = 7 * 24 * 3600.0
 """Seconds that the token of a workload lives: how long a task may wait in its queue."""
+SYNC_WAIT = 1.0
+"""Seconds that the scheduler may be held up to learn of the end of a task at once."""
 _TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
 """As Airflow reads booleans."""
 
@@ -48,6 +50,7 @@ class Options:
     """None: as many as Airflow's parallelism."""
     python: str = sys.executable
     token_lifetime: float = TOKEN_LIFETIME
+    sync_wait: float = SYNC_WAIT
 
 
 def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
@@ -66,6 +69,7 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
         slots=_slots(_get(source, "slots")),
         python=_python(_get(source, "python")),
         token_lifetime=_seconds("token_lifetime", _get(source, "token_lifetime"), TOKEN_LIFETIME),
+        sync_wait=_seconds("sync_wait", _get(source, "sync_wait"), SYNC_WAIT, zero=True),
     )
 
 
@@ -128,15 +132,16 @@ def _slots(value: str | None) -> int | None:
     return slots
 
 
-def _seconds(name: str, value: str | None, default: float) -> float:
+def _seconds(name: str, value: str | None, default: float, *, zero: bool = False) -> float:
     if value is None:
         return default
     try:
         seconds = float(value)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise SettingsError(f"[{SECTION}] {name} must be a number of seconds above 0, not {value!r}")
+        seconds = -1.0
+    if not 0 <= seconds < math.inf or (seconds == 0 and not zero):
+        least = "of 0 or more" if zero else "above 0"
+        raise SettingsError(f"[{SECTION}] {name} must be a number of seconds {least}, not {value!r}")
     return seconds
 
 

@@ -27,6 +27,7 @@ from air_executor.model import JobState
 from air_executor.paths import Home
 from airflow_plugin import adoption, config, handover, jobs, keys, patience, results, tasklog, tokens
 from airflow_plugin.guard import Guarded
+from airflow_plugin.idling import Delivered, Rules, Situation
 from airflow_plugin.ledger import Entry, Ledger, Strangers
 from airflow_plugin.results import Report, Tell
 from airflow_plugin.site import Site
@@ -65,12 +66,18 @@ class AirExecutor(Guarded, BaseExecutor):
         self._next_home = self._next_check = self._next_queues = 0.0
         self._check_all = False
         self._told: set[Any] = set()
+        self._rules = Rules(0.0)
+        self._waited = False
+        """Whether this heartbeat waited for the end of a task, so that the scheduler need not sleep as well."""
+        self._sent = False
+        """Whether the scheduler may have more to hand over, because it did so in this heartbeat, or was woken."""
         self._events: list[Any] = []
 
     # --- Life ---
 
     def start(self) -> None:
         """Open the home and start a runner. If the home cannot be used, tasks stay queued until it can."""
+        self._rules = Rules.of(self.conf)
         self._site, self._usable, self._next_home = None, False, 0.0  # one that has ended may be started again
         self._next_queues = time.monotonic() + QUEUE_INTERVAL
         site = self._open()
@@ -88,6 +95,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self._process_workloads(waiting)
         if self._site is not None:
             self._safely("the runner", self._site.keeper.close)
+            self._safely("the watch", self._site.bell.close)
 
     def terminate(self) -> None:
         """Nothing to end: jobs are no children of the scheduler."""
@@ -180,6 +188,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self.running.add(key)
         self._ledger.add(Entry(job.name, key, job.queue, job.external_id))
         self._stops.forget(job.name)
+        self._sent = True
         if workload.running_state is not None:
             self.running_state(key)
 
@@ -195,6 +204,7 @@ class AirExecutor(Guarded, BaseExecutor):
         """Report what is over; each step for itself, so that trouble with one does not stop the others."""
         site = self._open()
         if site is None:
+            time.sleep(self._rules.pause if self._rules.takes_over else 0.0)
             return
         now = time.monotonic()
         self._safely("the runner", site.keeper.tick)
@@ -202,6 +212,40 @@ class AirExecutor(Guarded, BaseExecutor):
         self._safely("collecting results", self._collect, site, now)
         self._safely("checking jobs", self._check_some, site, now)
         self._safely("checking queues", self._check_queues, site, now)
+        sent, self._sent = self._sent, False
+        self._safely("waiting for results", self._wait, site, sent)
+
+    def _wait(self, site: Site, sent: bool) -> None:
+        """Wait for an end, and take together what comes together."""
+        seconds = self._rules.seconds(self._situation(sent))
+        self._waited = seconds >= self._rules.sync_wait > 0 and bool(self.running)
+        deadline = time.monotonic() + seconds
+        woken = bool(self.event_buffer)
+        while not woken and (left := deadline - time.monotonic()) > 0:
+            site.bell.wait(left)
+            rung = site.bell.mute()
+            self._collect(site, time.monotonic())
+            woken = rung or bool(self.event_buffer)
+            self._sent = rung and not self.event_buffer  # by somebody who made work, in which one round finds more
+        if woken and self.running:
+            site.bell.gather()
+            site.bell.mute()
+            self._collect(site, time.monotonic())
+
+    def get_event_buffer(self, dag_ids: list[str] | None = None) -> dict[Any, Any]:
+        """What became of the workloads; emptied."""
+        events = super().get_event_buffer(dag_ids)
+        return Delivered(events) if events or self._waited else events
+
+    def _situation(self, sent: bool) -> Situation:
+        running = len(self.running)
+        return Situation(
+            reported=bool(self.event_buffer),
+            to_send=sum(1 for _ in keys.queued(self)),
+            sent=sent,
+            running=running,
+            free_slots=self.parallelism - running,
+        )
 
     def _collect(self, site: Site, now: float) -> None:
         names = spool.finished(site.home)

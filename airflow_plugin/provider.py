@@ -82,4 +82,12 @@ _OPTIONS: dict[str, Any] = {
         default="604800",
         example="86400",
     ),
+    "sync_wait": _option(
+        "float",
+        "For how many seconds the scheduler is held up at most, while tasks run and nothing else is to be done, so "
+        "that it learns at once of the end of one. 0: not at all. With ``[scheduler] scheduler_idle_sleep_time = 0`` "
+        "this takes the place of the scheduler's own sleep.",
+        default="1",
+        example="0.5",
+    ),
 }

@@ -9,7 +9,7 @@ from airflow.executors.base_executor import get_execution_api_server_url
 
 from air_executor.client import AirExecutorClient
 from air_executor.paths import Home
-from airflow_plugin import config, jobs
+from airflow_plugin import config, idling, jobs
 from airflow_plugin.keeper import RunnerKeeper, start_options
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Site:
     keeper: RunnerKeeper
     server: str
     """URL of the execution API."""
+    bell: idling.Bell
 
     @classmethod
     def of(cls, conf: ExecutorConf, parallelism: int) -> Site:
@@ -38,4 +39,5 @@ class Site:
         home = Home(options.base_path)
         start = start_options(options, parallelism, jobs.MODULE)
         keeper = RunnerKeeper(home, start, wanted=options.start_runner)
-        return cls(options, home, AirExecutorClient(home.root), keeper, get_execution_api_server_url(conf))
+        client, server = AirExecutorClient(home.root), get_execution_api_server_url(conf)
+        return cls(options, home, client, keeper, server, idling.Bell(home))

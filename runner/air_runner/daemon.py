@@ -21,6 +21,7 @@ from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundErro
 from air_executor.paths import Home
 from air_executor.settings import RetentionSettings, RunnerSettings
 from air_executor.sightings import Sightings
+from air_executor.watch import Watch
 from air_runner import (
     __version__,
     cgroups,
@@ -43,7 +44,6 @@ from air_runner.launchers import Event, Exited, Launched, Launcher, Refused
 from air_runner.launchers.exec import ExecLauncher
 from air_runner.launchers.fork import ForkLauncher
 from air_runner.presence import Presence
-from air_runner.watch import SpoolWatch
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Runner:
             self.launchers.insert(0, self.forks)
             for module in self.settings.preload:
                 self.forks.warm(module)
-        self.watch = SpoolWatch(self.home, self.pipe.wake)
+        self.watch = Watch([self.home.spool], self.pipe.wake, recursive=True)
         self.watch.start()
         self._safely("recovery", self._recover)
         self.upkeep.start()

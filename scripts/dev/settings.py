@@ -88,6 +88,8 @@ def _settings(checkout: Checkout, ports: Ports, keys: dict[str, str]) -> Setting
         },
         # Whoever develops wants to see an edited DAG soon; the default is minutes.
         "dag_processor": {"refresh_interval": "10", "min_file_process_interval": "10"},
+        # The executor waits instead, and wakes the scheduler at once when a task has ended.
+        "scheduler": {"scheduler_idle_sleep_time": "0"},
         # The runner here is a component like any other, and started again if it dies.
         "air_executor": {"base_path": str(checkout.home), "start_runner": "False"},
     }

@@ -58,6 +58,12 @@ class Postgres:
         processes.end(processes.belonging(self.directory), 5)
         shutil.rmtree(self.directory)
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server have as their parent."""
+        assert self._server is not None
+        return self._server.pid
+
     def create_database(self, name: str) -> str:
         """Create the database and return its SQLAlchemy address."""
         connection = _connection(self.directory, "postgres")

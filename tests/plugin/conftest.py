@@ -51,6 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     store.ensure_home(home)
     monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", str(home.root))
     monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__START_RUNNER", "False")
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__SYNC_WAIT", "0")
     return home
 
 

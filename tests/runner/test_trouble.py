@@ -22,11 +22,11 @@ from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
 from air_executor.sightings import Sightings
 from air_executor.testing import wait_for
+from air_executor.watch import Watch
 from air_runner import endings, enforcement, ephemeral, recovery, supervise, taskloop, template
 from air_runner.daemon import Runner
 from air_runner.jobs import Running
 from air_runner.launchers import Event, Launched, fork
-from air_runner.watch import SpoolWatch
 from tests.runner.conftest import StartRunner
 from tests.runner.test_lifecycle import ended, shell, working
 
@@ -66,7 +66,7 @@ def runner(home: Home, launcher: FakeLauncher) -> Iterator[Runner]:
     """A runner in this process, of which the loop is turned by hand."""
     runner = Runner(home, RunnerSettings(launcher="exec", slots=3), "r")
     with selectors.DefaultSelector() as runner.selector:
-        runner.watch = SpoolWatch(home, lambda: None)
+        runner.watch = Watch([home.spool], lambda: None, recursive=True)
         runner.launchers = [launcher]
         runner._beat()
         runner.guard.make()

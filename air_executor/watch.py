@@ -1,18 +1,16 @@
-"""Noticing markers: a watch on the spool wakes the daemon. Where watching does not work, it looks more often.
+"""Being told of new files in a home. Where the system cannot tell, or files come from another host, one has to look.
 
 Only "a file was written and closed" is asked for: a new marker gives exactly that, while claims, which are renames, do
-not wake anybody.
+not wake anybody. watchdog is imported when a watch begins, not before.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from air_executor.paths import Home
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
@@ -20,22 +18,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class SpoolWatch:
-    """Collects the paths of new files below `spool/`.
+class Watch:
+    """Collects the paths of new files in some directories.
 
     Args:
+        directories: what to watch.
+        recursive: whether to watch all below them, too.
         wake: called from another thread when there is something to `take`.
     """
 
-    def __init__(self, home: Home, wake: Callable[[], None]) -> None:
-        self._home = home
+    def __init__(self, directories: Iterable[Path], wake: Callable[[], None], *, recursive: bool = False) -> None:
+        self._directories = list(directories)
+        self._recursive = recursive
         self._wake = wake
         self._seen: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self._observer: BaseObserver | None = None
 
     @property
     def works(self) -> bool:
-        """Whether new markers are noticed without looking."""
+        """Whether new files of this host are noticed without looking."""
         return self._observer is not None and self._observer.is_alive()
 
     def start(self) -> None:
@@ -52,10 +53,11 @@ class SpoolWatch:
         observer = Observer()
         wanted = FileClosedEvent if "Inotify" in type(observer).__name__ else FileCreatedEvent
         try:
-            observer.schedule(Handler(), str(self._home.spool), recursive=True, event_filter=[wanted])
+            for directory in self._directories:
+                observer.schedule(Handler(), str(directory), recursive=self._recursive, event_filter=[wanted])
             observer.start()
         except OSError as error:
-            log.warning("cannot watch %s (%s); looking every second instead", self._home.spool, error)
+            log.warning("cannot watch %s (%s); looking now and then instead", self._directories[0], error)
             return
         self._observer = observer
 
@@ -76,5 +78,5 @@ class SpoolWatch:
             self._observer = None
 
     def _notice(self, event: Any) -> None:
-        self._seen.put(self._home.spool / event.src_path)  # which is absolute
+        self._seen.put(self._directories[0] / event.src_path)  # which is absolute
         self._wake()

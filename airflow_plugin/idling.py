@@ -1,0 +1,148 @@
+"""Waiting for the end of a job inside `sync`, so that a finished task wakes the scheduler at once.
+
+Airflow's scheduler sleeps when nothing is to be done, and learns what finished meanwhile only afterwards. Here it is
+told by the system when an end is announced. Ends that come while all processors are busy are taken together, as each
+loop of the scheduler costs as much as a task or two; where a processor is idle, nothing waits for others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.executors.executor_loader import ExecutorLoader
+
+from air_executor import _files
+from air_executor.errors import AirExecutorError
+from air_executor.paths import Home
+from air_executor.watch import Watch
+from airflow_plugin import config
+
+if TYPE_CHECKING:
+    from airflow.executors.base_executor import ExecutorConf
+
+LOOK_INTERVAL = 0.25
+"""Seconds between looks while waiting: ends on other hosts, of which the system does not tell."""
+TOGETHER = 0.4
+"""Seconds in which ends are taken together, as long as all processors are busy."""
+BUSY_INTERVAL = 0.02
+"""Seconds between looks at whether they are."""
+PAUSE = 0.1
+"""Seconds to wait where there are other executors, or things that are to be tried again soon."""
+_LOADAVG = Path("/proc/loadavg")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """How things are in a heartbeat, when everything known is done."""
+
+    reported: bool
+    """Whether ends were reported that the scheduler has not heard of."""
+    to_send: int
+    """What could not be handed over yet."""
+    sent: bool
+    """Whether something was handed over: then the scheduler may have more of it."""
+    running: int
+    free_slots: int
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How long may be waited."""
+
+    sync_wait: float
+    """Seconds, while something runs."""
+    takes_over: bool = False
+    """Whether the scheduler does not sleep by itself, so that this has to."""
+    alone: bool = True
+    """Whether there is no other executor, which could have work to do."""
+
+    def seconds(self, now: Situation) -> float:
+        """How long to wait for the end of a job. Pure."""
+        if now.reported or (now.sent and now.free_slots > 0):
+            return 0.0
+        if not self.alone or (now.to_send and now.free_slots > 0):
+            return self.pause if self.takes_over else 0.0
+        return self.sync_wait if now.running or self.takes_over else 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds that keep a scheduler from going round and round that does not sleep by itself."""
+        return min(self.sync_wait, PAUSE)
+
+    @classmethod
+    def of(cls, conf: ExecutorConf) -> Rules:
+        """As configured; malformed options are told elsewhere."""
+        try:
+            sync_wait = config.load(conf).sync_wait
+        except AirExecutorError:
+            sync_wait = config.SYNC_WAIT
+        takes_over = float(conf.get("scheduler", "scheduler_idle_sleep_time", fallback=None) or 1) == 0
+        return cls(sync_wait, takes_over=takes_over, alone=len(ExecutorLoader.get_executor_names()) <= 1)
+
+
+class Delivered(dict[Any, Any]):
+    """Events that the scheduler takes for work, whatever it has left of them.
+
+    It sleeps after a round in which nothing happened, and counts what is in the buffer when it is through with it, when
+    nothing is: it would sleep after each end of a task, and once more after `sync` has waited for one.
+    """
+
+    def __len__(self) -> int:
+        return max(1, super().__len__())
+
+
+class Bell:
+    """Rings when a job's end is announced in a home, or when somebody touches its wake file."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._rung = threading.Event()
+        self._watch: Watch | None = None
+        self._seen: tuple[object, ...] | None = None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it rings, at most so long; where nobody may be able to ring it, until the next look is due."""
+        self._begin()
+        self._rung.wait(min(seconds, LOOK_INTERVAL))
+
+    def gather(self) -> None:
+        """Let others ring, too, while every processor has something to do."""
+        deadline = time.monotonic() + TOGETHER
+        while time.monotonic() < deadline and are_processors_busy():
+            time.sleep(BUSY_INTERVAL)
+
+    def mute(self) -> bool:
+        """What rang so far will be looked at now; whether it rang."""
+        rung = self._rung.is_set()
+        self._rung.clear()
+        return rung
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    def _begin(self) -> None:
+        """Again, when the spool was deleted and made anew: a watch stays with what it began to watch."""
+        directories = (self._home.finished, self._home.wake.parent)
+        seen = tuple(map(_files.identity, directories))
+        if seen != self._seen:
+            self.close()
+            self._watch = Watch(directories, self._rung.set)
+            self._watch.start()
+            self._seen = seen
+
+
+def are_processors_busy() -> bool:
+    """Whether more processes than this one could run now than there are processors. False where that is not known."""
+    try:
+        runnable = int(_LOADAVG.read_bytes().split()[3].split(b"/")[0])
+    except (OSError, ValueError, IndexError):
+        return False
+    return runnable - 1 >= len(os.sched_getaffinity(0))

@@ -1,0 +1,168 @@
+"""Waiting in `sync` for what comes, and never for longer than somebody can spare."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+from airflow.models.dagbag import DBDagBag
+from airflow.utils.session import create_session
+
+from air_executor.paths import Home
+from airflow_plugin import idling
+from airflow_plugin.executor import AirExecutor
+from airflow_plugin.idling import Rules, Situation
+from tests.plugin import fleet
+
+LONG = 30.0
+"""More than any of these tests takes: whoever waits so long was not woken."""
+RUNNING = Situation(reported=False, to_send=0, sent=False, running=3, free_slots=29)
+
+
+def having(**changes: object) -> Situation:
+    return dataclasses.replace(RUNNING, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("now", "ordinary", "taking_over", "one_of_several"),
+    [
+        (RUNNING, 1.0, 1.0, idling.PAUSE),
+        (having(running=0), 0.0, 1.0, idling.PAUSE),
+        (having(reported=True), 0.0, 0.0, 0.0),
+        (having(sent=True), 0.0, 0.0, 0.0),
+        (having(sent=True, free_slots=0), 1.0, 1.0, idling.PAUSE),
+        (having(to_send=2), 0.0, idling.PAUSE, idling.PAUSE),
+        (having(to_send=2, free_slots=0), 1.0, 1.0, idling.PAUSE),
+    ],
+)
+def test_how_long(now: Situation, ordinary: float, taking_over: float, one_of_several: float) -> None:
+    assert Rules(1.0).seconds(now) == ordinary
+    assert Rules(1.0, takes_over=True).seconds(now) == taking_over
+    assert Rules(1.0, takes_over=True, alone=False).seconds(now) == one_of_several
+    assert Rules(1.0, alone=False).seconds(now) == 0.0, "another executor may have work to do"
+    assert Rules(0.0, takes_over=True).seconds(now) == 0.0, "switched off"
+
+
+@pytest.fixture
+def waiting(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirExecutor]:
+    """An executor that waits, also when nothing runs, and is not woken by looking."""
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__SYNC_WAIT", str(LONG))
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0")
+    monkeypatch.setattr(idling, "LOOK_INTERVAL", LONG)
+    executor = fleet.start_executor()
+    yield executor
+    executor.end()
+
+
+def sync_beside(executor: AirExecutor, act: Callable[[], object]) -> float:
+    """Let something happen while `sync` waits; returns how long it took."""
+    asked = threading.Event()
+    assert executor._site is not None
+    wait = executor._site.bell.wait
+
+    def tell_and_wait(seconds: float) -> None:
+        executor._site.bell._begin()  # type: ignore[union-attr]
+        asked.set()
+        wait(seconds)
+
+    executor._site.bell.wait = tell_and_wait  # type: ignore[method-assign]
+    other = threading.Thread(target=lambda: (asked.wait(), act()))
+    other.start()
+    began = time.monotonic()
+    executor.sync()
+    other.join()
+    return time.monotonic() - began
+
+
+def test_the_end_of_a_job_wakes_the_scheduler(waiting: AirExecutor, home: Home) -> None:
+    task = fleet.make_task()
+    [name] = fleet.hand_over(waiting, task)
+    assert sync_beside(waiting, lambda: fleet.finish(home, name)) < LONG
+    assert waiting.get_event_buffer() == {fleet.key_of(task): (fleet.SUCCESS, None)}
+
+
+def test_the_scheduler_does_not_sleep_after_an_end(
+    waiting: AirExecutor, home: Home, database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor after a wait; it does where there was nothing to wait for."""
+
+    def count() -> int:
+        with create_session() as session:
+            return SchedulerJobRunner.process_executor_events(
+                executor=waiting, job_id=1, scheduler_dag_bag=DBDagBag(), session=session
+            )
+
+    assert count() == 0
+    [name] = fleet.hand_over(waiting, fleet.make_task())
+    monkeypatch.setattr(waiting, "_rules", Rules(0.01))
+    waiting.sync()
+    assert count() == 1
+    fleet.finish(home, name)
+    waiting.sync()
+    assert count() == 1
+    waiting.sync()
+    assert count() == 0
+
+
+def test_whoever_touches_the_wake_file_wakes_the_scheduler(waiting: AirExecutor, home: Home) -> None:
+    assert sync_beside(waiting, lambda: home.wake.write_bytes(b"")) < LONG
+
+
+def test_a_spool_that_was_made_anew_is_watched(waiting: AirExecutor, home: Home) -> None:
+    sync_beside(waiting, lambda: home.wake.write_bytes(b""))
+    waiting.sync()  # does not wait: who woke it has made work, in which the next round may find more
+    home.spool.rename(home.spool.with_name("old"))
+    home.finished.mkdir(parents=True)
+    assert sync_beside(waiting, lambda: home.wake.write_bytes(b"")) < LONG
+
+
+def test_what_comes_together_is_taken_together(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = fleet.hand_over(waiting, *(fleet.make_task() for _ in range(3)))
+    rest = iter(names[1:])
+
+    def busy() -> bool:
+        name = next(rest, None)
+        if name is not None:
+            fleet.finish(home, name)
+        return name is not None
+
+    monkeypatch.setattr(idling, "are_processors_busy", busy)
+    monkeypatch.setattr(idling, "TOGETHER", LONG)
+    assert sync_beside(waiting, lambda: fleet.finish(home, names[0])) < LONG
+    assert len(waiting.get_event_buffer()) == 3
+
+
+def test_an_end_that_the_system_does_not_tell_of_is_found(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idling, "LOOK_INTERVAL", 0.02)
+    task = fleet.make_task()
+    [name] = fleet.hand_over(waiting, task)
+    assert waiting._site is not None
+    monkeypatch.setattr(waiting._site.bell, "_begin", lambda: None)
+    threading.Thread(target=fleet.finish, args=(home, name)).start()
+    began = time.monotonic()
+    waiting.sync()
+    assert time.monotonic() - began < LONG and waiting.event_buffer
+
+
+def test_a_home_that_cannot_be_used_does_not_make_a_scheduler_spin(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0")
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__SYNC_WAIT", "0.03")
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", "/dev/null/home")
+    executor = fleet.start_executor()
+    began = time.monotonic()
+    executor.sync()
+    assert executor._site is None or not executor._usable
+    assert time.monotonic() - began >= 0.03
+
+
+def test_whether_processors_are_busy_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idling, "_LOADAVG", idling.Path("/nowhere"))
+    assert not idling.are_processors_busy()
