@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from air_executor import processes, runners, store
@@ -44,11 +45,17 @@ class RunnerProcess:
     flags: list[str] = field(default_factory=list)
     wrapper: list[str] = field(default_factory=list)
     """A command that executes the one that follows it, as `nice` does."""
+    output: Path | None = None
+    """Where to write what it says; None: where this process does."""
 
     def __post_init__(self) -> None:
         store.ensure_home(self.home)
         argv = [*self.wrapper, sys.executable, "-m", runners.RUNNER_MODULE, "--home", str(self.home.root), *self.flags]
-        self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+        with contextlib.ExitStack() as files:
+            said = None if self.output is None else files.enter_context(self.output.open("ab"))
+            self.popen = subprocess.Popen(  # noqa: S603
+                argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            )
         found = wait_for(self._find, READY_TIMEOUT, "a ready runner")
         assert found is not None  # noqa: S101
         self.info = found
