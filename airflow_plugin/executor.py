@@ -13,7 +13,6 @@ job in `jobs`, who goes on after a scheduler is gone in `adoption`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -39,6 +38,8 @@ RETRY_HOME = 1.0
 """Seconds between two looks whether the home can be used again."""
 CHECK_EACH = 30.0
 """Seconds in which every job is looked at once, in case its announcement was lost."""
+CHECKS_AT_ONCE, CHECKS_WHEN_IDLE = 5, 100
+"""How many are looked at in a heartbeat, and in each part of one that only waits."""
 QUEUE_INTERVAL = 10.0
 """Seconds between two looks for queues that nobody serves; also the time that a runner has to start."""
 DROP_AFTER = 120.0
@@ -63,7 +64,8 @@ class AirExecutor(Guarded, BaseExecutor):
         self._stops = handover.Stops()
         self._site: Site | None = None
         self._usable = False
-        self._next_home = self._next_check = self._next_queues = 0.0
+        self._next_home = self._next_queues = 0.0
+        self._checked_at = time.monotonic()
         self._check_all = False
         self._told: set[Any] = set()
         self._rules = Rules(0.0)
@@ -210,7 +212,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._safely("the runner", site.keeper.tick)
         self._safely("stopping jobs", self._stops.ask, site.client)
         self._safely("collecting results", self._collect, site, now)
-        self._safely("checking jobs", self._check_some, site, now)
+        self._safely("checking jobs", self._check_some, site, now, CHECKS_AT_ONCE)
         self._safely("checking queues", self._check_queues, site, now)
         sent, self._sent = self._sent, False
         self._safely("waiting for results", self._wait, site, sent)
@@ -225,6 +227,7 @@ class AirExecutor(Guarded, BaseExecutor):
             site.bell.wait(left)
             rung = site.bell.mute()
             self._collect(site, time.monotonic())
+            self._check_some(site, time.monotonic(), CHECKS_WHEN_IDLE)
             woken = rung or bool(self.event_buffer)
             self._sent = rung and not self.event_buffer  # by somebody who made work, in which one round finds more
         if woken and self.running:
@@ -257,13 +260,13 @@ class AirExecutor(Guarded, BaseExecutor):
                 self._safely(f"the result of {name}", self._look_at_stranger, site, name, now)
         self._strangers.keep_only(set(names))
 
-    def _check_some(self, site: Site, now: float) -> None:
+    def _check_some(self, site: Site, now: float, most: int) -> None:
         """Whose announcement was lost would run for ever in Airflow's eyes."""
-        if now < self._next_check and not self._check_all:
+        size = len(self._ledger)
+        count = size if self._check_all else min(most, int(size * (now - self._checked_at) / CHECK_EACH))
+        if count == 0:
             return
-        self._next_check = now + 1.0
-        count = len(self._ledger) if self._check_all else math.ceil(len(self._ledger) / CHECK_EACH)
-        self._check_all = False
+        self._checked_at, self._check_all = now, False
         for entry in self._ledger.next_to_check(count):
             self._safely(f"the job {entry.name}", self._settle, site, entry, announced=False)
 
