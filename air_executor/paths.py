@@ -13,6 +13,7 @@
       spool/control/<runner id>.<action>        drain, resume, stop
       runners/<runner id>.json
       components/<name>.json                    what start-dev.sh started
+      preload/<host>-<python>.json              what templates have learned to preload
       pipelines/<name>.toml
       logs/runner.log
 """
@@ -196,6 +197,11 @@ class Home:
 
     def component(self, name: str) -> Path:
         return self.components / f"{name}.json"
+
+    @property
+    def preload(self) -> Path:
+        """What templates have learned; made by the first that learns something."""
+        return self.root / "preload"
 
     @property
     def pipelines(self) -> Path:

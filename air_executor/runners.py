@@ -32,9 +32,9 @@ ENLIST_WAIT = 5.0
 START_TIMEOUT = 20.0
 """Seconds a detached runner may take until it is ready; it needs about 0.3."""
 
-ACTIONS = ("drain", "resume", "stop", "handover", "abort")
+ACTIONS = ("drain", "resume", "stop", "handover", "abort", "renew")
 """drain: claim nothing; resume: claim again; stop: drain, then end; handover: end now and leave the jobs to the next
-runner; abort: stop the jobs, then end."""
+runner; abort: stop the jobs, then end; renew: put new templates in place of the old."""
 
 
 @dataclass

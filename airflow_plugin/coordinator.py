@@ -13,7 +13,7 @@ import json
 import os
 import selectors
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ import attrs
 import structlog
 from airflow.sdk.api.client import ServerResponseError
 from airflow.sdk.configuration import conf
+from airflow.sdk.execution_time import supervisor
 from airflow.sdk.execution_time.callback_supervisor import CallbackSubprocess
 from airflow.sdk.execution_time.coordinator import (
     BaseCoordinator,
@@ -42,6 +43,9 @@ REFUSED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}
 
 NOT_WELL = frozenset({"failed", "up_for_retry", SERVER_TERMINATED})
 """States of a task after which nothing of it shall go on."""
+
+report_imports: Callable[[], None] | None = None
+"""Tells the template that this process was forked from what had to be imported; None if there is none."""
 
 _IDLE_WAIT = 0.05
 """Seconds between looks at a process of which nothing is left to wait for, where there is no descriptor of it."""
@@ -240,6 +244,15 @@ class CallbackProcess(Watched, CallbackSubprocess):
         return self.heard
 
 
+def _run_and_report() -> None:
+    """What the process of a task does."""
+    try:
+        supervisor._subprocess_main()  # type: ignore[no-untyped-call]
+    finally:
+        if report_imports is not None:
+            report_imports()
+
+
 class AirCoordinator(BaseCoordinator):
     """Runs tasks as Airflow's own coordinator for Python does, in a `TaskProcess`."""
 
@@ -249,6 +262,8 @@ class AirCoordinator(BaseCoordinator):
 
     def execute_task(self, **arguments: Any) -> BaseCoordinator.ExecutionResult:
         """Run a task to its end."""
+        if report_imports is not None:
+            arguments["target"] = _run_and_report
         process = TaskProcess.start(**arguments)
         try:
             process.wait()

@@ -5,7 +5,8 @@ that `$AIR_EXECUTOR_REASON_FILE` names, if it is set. The output is a log for pe
 token.
 
 A template may preload this module: `preload` imports what is needed before the fork, `after_fork` resets what must not
-be shared after it. Neither starts a thread or opens a connection.
+be shared after it. Neither starts a thread or opens a connection. `watched_paths` names the files that were read, and
+`reports_with` passes on how the template learns what tasks import.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -319,6 +320,21 @@ def after_fork() -> None:
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     dispose_orm(do_log=False)
+
+
+def watched_paths() -> list[str]:
+    """Configuration, local settings and plugins: with another of these, a template is out of date."""
+    from airflow import configuration, settings
+
+    local_settings = Path(configuration.AIRFLOW_HOME, "config")
+    return [configuration.AIRFLOW_CONFIG, str(local_settings), *filter(None, [settings.PLUGINS_FOLDER])]
+
+
+def reports_with(report: Callable[[], None]) -> None:
+    """In a fork: the process of the task, which is another fork, calls `report` at its end."""
+    from airflow_plugin import coordinator
+
+    coordinator.report_imports = report
 
 
 if __name__ == "__main__":

@@ -205,6 +205,8 @@ class Runner:
             if self.forks is not None and pid in self.forks.pids:
                 self.forks.died(pid)
             else:
+                if self.forks is not None and pid not in self.running.pids:
+                    self.forks.listen()  # a template that has gone has left it, and its word was not heard yet
                 self._safely(f"the end of process {pid}", self._exited, pid, status)
         for path in self.watch.take():
             self._safely(str(path), self._noticed, path)
@@ -240,6 +242,10 @@ class Runner:
     def control(self, action: str) -> None:
         """Do what somebody asked this runner for."""
         log.info("asked to %s", action)
+        if action == "renew":
+            if self.forks is not None:
+                self.forks.renew("somebody asked for it")
+            return
         self.draining = action != "resume"
         self.stopping = action in ("stop", "handover", "abort") or (self.stopping and action == "drain")
         self.leaving = action == "handover" or (self.leaving and action == "drain")

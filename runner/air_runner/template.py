@@ -2,124 +2,153 @@
 
 It is told what to fork over a socket and answers there, one JSON object a line:
 
-    runner -> template   {"launch": job name}
+    runner -> template   {"launch": job name} · {"end": why}
     template -> runner   {"ready": pid} · {"launched": job name, "pid": pid} · {"exited": pid, "status": wait status}
+                         · {"successor": pid} · {"stale": why}
 
 It holds no thread, no event loop and no connection, so a fork of it is a sound process. When the runner is gone it
 ends; the ephemeral runners go on.
+
+What it has loaded it looks at before a launch. If that has changed on disk it says so and ends: what it has not
+answered is for the template that is started in its place. When its jobs import the same modules again and again, a fork
+of it imports them (`trial`) and takes its place, its socket and its runner; it ends, and its children become the
+runner's.
+
+The module that is preloaded may have
+
+    preload()               imports more, and makes what is cached for each process
+    after_fork()            resets what a fork must not share
+    watched_paths()         files and directories beside its modules that are loaded, such as configuration
+    reports_with(report)    in a fork that forks again: whoever imports what jobs import calls `report()` at its end
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
-import importlib
-import json
 import os
 import selectors
 import signal
 import socket
 import sys
-import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from air_executor import processes
 from air_executor.paths import Home
-from air_runner import ephemeral, signals, taskloop
+from air_runner import ephemeral, preloading, signals, taskloop, trial
+from air_runner.channel import Channel
+from air_runner.freshness import Freshness
+from air_runner.learning import WORKS, Learner, packages_mark
 
 EXIT_UNSAFE = 3
 """The module did something that makes forking unsafe."""
 
 
-class Channel:
-    """JSON lines over a socket."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.closed = False
-        self._buffer = b""
-
-    def send(self, message: dict[str, Any]) -> bool:
-        """False if the other end is gone."""
-        try:
-            self.connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            self.closed = True
-        return not self.closed
-
-    def receive(self) -> Iterator[dict[str, Any]]:
-        """The messages that have arrived; `closed` is set when there will be no more."""
-        try:
-            data = self.connection.recv(65536)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data = b""
-        self.closed = not data
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
-
-
 class Template:
-    """The fork server."""
+    """The fork server.
+
+    Args:
+        module: what is preloaded; it is loaded by now.
+        freshness: of what is loaded by now.
+        learner: None if jobs shall not change what is preloaded.
+    """
 
     def __init__(
-        self, home: Home, runner_id: str, module: str, rules: taskloop.Rules, connection: socket.socket
+        self,
+        home: Home,
+        runner_id: str,
+        module: str,
+        rules: taskloop.Rules,
+        channel: Channel,
+        freshness: Freshness,
+        learner: Learner | None,
     ) -> None:
-        self.home = home
-        self.runner_id = runner_id
+        self.home, self.runner_id, self.rules = home, runner_id, rules
         self.module = module
-        self.rules = rules
-        self.channel = Channel(connection)
+        self.channel = channel
+        self.freshness = freshness
+        self.learner = learner
+        self.trial: trial.Trial | None = None
+        self.ended = False
 
     def serve(self) -> int:
-        """Fork until the runner is gone."""
+        """Fork until the runner is gone, or what is loaded is out of date."""
+        self._open()
+        self.channel.send({"ready": os.getpid()})
+        while not self.channel.closed and not self.ended:
+            self._start_trial()
+            self._listen_to_runner(not (self.trial and self.trial.holds))
+            for key, _ in self.selector.select(None if self.trial is None else self.trial.next_moment):
+                if not self.ended:
+                    key.data()
+            self._watch_trial()
+        if self.trial is not None:
+            self.trial.kill()
+        self._close()  # ephemeral runners go on, and what Python closes as it ends must not be told of their ends
+        return 0
+
+    def _open(self) -> None:
+        """What a process has for itself, and does not share with what it was forked from."""
         self.pipe = signals.SignalPipe([signal.SIGCHLD])
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is for the runner
-        self.channel.send({"ready": os.getpid()})
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.pipe, selectors.EVENT_READ)
-            selector.register(self.channel.connection, selectors.EVENT_READ)
-            while not self.channel.closed:
-                for key, _ in selector.select():
-                    if key.fileobj is self.pipe:
-                        self._report_ended()
-                    else:
-                        self._launch_all()
-        self.pipe.close()  # ephemeral runners go on, and what Python closes as it ends must not be told of their ends
-        return 0
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.pipe, selectors.EVENT_READ, self._report_ended)
+        self.selector.register(self.channel, selectors.EVENT_READ, self._obey)
+        if self.learner is not None:
+            self.selector.register(self.learner, selectors.EVENT_READ, self.learner.listen)
+        self.known = frozenset(sys.modules) | (self.learner.decided() if self.learner else frozenset())
+
+    def _close(self) -> None:
+        self.pipe.close()
+        self.selector.close()
+
+    def _listen_to_runner(self, wanted: bool) -> None:
+        listens = self.channel in self.selector.get_map()
+        if wanted and not listens:
+            self.selector.register(self.channel, selectors.EVENT_READ, self._obey)
+        elif listens and not wanted:
+            self.selector.unregister(self.channel)
 
     def _report_ended(self) -> None:
         self.pipe.read()
         for pid, status in signals.reap().items():
             self.channel.send({"exited": pid, "status": status})
 
-    def _launch_all(self) -> None:
-        for message in self.channel.receive():
-            name = message["launch"]
-            sys.stdout.flush()
-            sys.stderr.flush()
-            pid = os.fork()
-            if pid == 0:
-                self._become_ephemeral(name)
-            self.channel.send({"launched": name, "pid": pid})
+    # --- Launches ---
 
-    def _become_ephemeral(self, name: str) -> None:
-        """Never returns: whatever happens, this must not go on as a second template."""
+    def _obey(self) -> None:
+        for message in self.channel.receive():
+            if self.ended:  # what is not answered is for another
+                return
+            stale = message["end"] if "end" in message else self.freshness.change()
+            if stale is not None:
+                self._end(stale)
+            else:
+                self._launch(message["launch"])
+
+    def _end(self, why: str) -> None:
+        self._report_ended()
+        self.channel.send({"stale": why})
+        self.ended = True
+
+    def _launch(self, name: str) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._become(lambda: self._run_job(name))
+        self.channel.send({"launched": name, "pid": pid})
+
+    def _become(self, body: Callable[[], int]) -> NoReturn:
+        """In a child: do something else, and never go on as a second template, whatever happens."""
         code = 1
         try:
-            os.setsid()
-            self.pipe.close()
-            self.channel.connection.close()
-            hook = getattr(sys.modules[self.module], "after_fork", None)
-            if hook is not None:
-                hook()
-            code = ephemeral.run_job(self.home, name, self.runner_id, self.rules, module=self.module)
+            self._close()
+            code = body()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -128,45 +157,135 @@ class Template:
                 sys.stderr.flush()
             os._exit(code)
 
+    def _run_job(self, name: str) -> int:
+        os.setsid()
+        self.channel.close()
+        if self.trial is not None:
+            self.trial.channel.close()
+        self.call("after_fork")
+        preloading.renew_randomness()
+        if self.learner is None:
+            return self._run(name)
+        report = self.learner.reporter(name, self.known)
+        self.call("reports_with", report)
+        code = self._run(name)
+        report()
+        return code
 
-def preload(module: str) -> None:
-    """Import the module and let it import more; then freeze, so that collecting garbage does not copy pages."""
-    loaded = importlib.import_module(module)
-    hook = getattr(loaded, "preload", None)
-    if hook is not None:
-        hook()
-    gc.collect()
-    gc.freeze()
+    def _run(self, name: str) -> int:
+        return ephemeral.run_job(self.home, name, self.runner_id, self.rules, module=self.module)
 
+    def call(self, hook: str, *arguments: object) -> Any:
+        """Call a function of the module, if it has it."""
+        function = getattr(sys.modules[self.module], hook, None)
+        return None if function is None else function(*arguments)
 
-def why_unsafe() -> str | None:
-    """What makes a fork of this process unsound, if anything does."""
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    return f"it started the threads {', '.join(others)}" if others else None
+    # --- Preloading more ---
+
+    def _start_trial(self) -> None:
+        if self.learner is None or self.trial is not None or not (names := self.learner.wanted()):
+            return
+        ours, theirs = map(Channel, socket.socketpair())
+        began = time.time()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._try(theirs, names)
+            self._succeed(began)
+            return
+        theirs.close()
+        self.trial = trial.Trial(pid, ours)
+        self.selector.register(ours, selectors.EVENT_READ, self.trial.listen)
+
+    def _try(self, channel: Channel, names: list[str]) -> None:
+        """In the fork. Returns only if it is to go on as the template."""
+        succeeded = False
+        try:
+            self._close()
+            succeeded = trial.run(channel, names)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            if not succeeded:
+                os._exit(1)
+        channel.close()
+
+    def _succeed(self, began: float) -> None:
+        """In the fork: go on where the template was that it was forked from, which has read all that was sent to it."""
+        self.channel = Channel(self.channel.connection)
+        self.freshness.note(since=began)
+        self._open()
+
+    def _watch_trial(self) -> None:
+        """Hand over to a trial that went well, once no message is half read; go on after another."""
+        running = self.trial
+        if running is None or self.ended:
+            return
+        running.give_up_if_late()
+        if running.done and self.channel.between_lines:
+            self._hand_over(running)
+        if running.channel.closed:
+            self._give_up(running)
+
+    def _hand_over(self, running: trial.Trial) -> None:
+        """The runner is told first: it must know the process before that becomes its child."""
+        self._decide(running)
+        self._report_ended()
+        self.channel.send({"successor": running.pid})
+        if running.channel.send({"go": True}):
+            self.trial, self.ended = None, True
+        else:
+            self.channel.send({"successor": os.getpid()})
+
+    def _give_up(self, running: trial.Trial) -> None:
+        self.selector.unregister(running.channel)
+        running.channel.close()
+        self.trial = None
+        self._decide(running)
+
+    def _decide(self, running: trial.Trial) -> None:
+        if self.learner is not None:
+            self.learner.decide(running.loaded, running.refused, well=running.done)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Internal: started by the runner."""
+    began = time.time()
     parser = argparse.ArgumentParser(prog="python -m air_runner.template", description=main.__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runner", required=True)
     parser.add_argument("--module", required=True)
+    parser.add_argument("--learn", action="store_true", help="preload what jobs import again and again")
     taskloop.Rules.add_flags(parser)
     parser.add_argument("--socket", type=int, required=True)
     options = parser.parse_args(arguments)
     connection = socket.socket(fileno=options.socket)
     os.set_inheritable(options.socket, False)
+    freshness, packages = Freshness(began), packages_mark()
     try:
-        preload(options.module)
+        took = preloading.preload(options.module)
     except Exception as error:
         sys.stderr.write(f"template: cannot preload {options.module}: {type(error).__name__}: {error}\n")
         return 1
-    if unsafe := why_unsafe():
+    if unsafe := preloading.why_unsafe():
         sys.stderr.write(f"template: {options.module} cannot be forked: {unsafe}\n")
         return EXIT_UNSAFE
+    home = Home(options.home)
+    learner = None
+    if options.learn and WORKS:
+        learner = Learner(home, options.module)
+        learner.begin(took, packages)
     processes.host(), processes.boot_id()  # cached before the forks
-    return Template(Home(options.home), options.runner, options.module, taskloop.Rules.of(options), connection).serve()
+    template = Template(
+        home, options.runner, options.module, taskloop.Rules.of(options), Channel(connection), freshness, learner
+    )
+    freshness.note(template.call("watched_paths") or ())
+    preloading.freeze()
+    return template.serve()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what modules do as Python ends is for those who use them

@@ -23,7 +23,8 @@ from air_executor.settings import RunnerSettings
 from air_executor.sightings import Sightings
 from air_executor.testing import wait_for
 from air_executor.watch import Watch
-from air_runner import endings, enforcement, ephemeral, recovery, supervise, taskloop, template
+from air_runner import endings, enforcement, ephemeral, recovery, supervise, taskloop
+from air_runner.channel import Channel
 from air_runner.daemon import Runner
 from air_runner.jobs import Running
 from air_runner.launchers import Event, Launched, fork
@@ -302,7 +303,7 @@ def test_more_jobs_than_a_socket_holds_are_all_asked_for(home: Home, monkeypatch
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: types.SimpleNamespace(pid=1))
     monkeypatch.setattr(socket, "socketpair", lambda: (ours, theirs.dup()))
     process = fork.TemplateProcess(home, "r", "m", RULES)
-    other = template.Channel(theirs)
+    other = Channel(theirs)
     names = [f"job-{number}" for number in range(1000)]
     for name in names:
         process.ask(name)

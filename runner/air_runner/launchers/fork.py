@@ -1,7 +1,8 @@
 """The `fork` launcher: ephemeral runners are forked from templates, one template for each preloaded module.
 
-A template that is ill (cannot preload, dies) never fails a job: what it was asked and did not answer is refused, and
-the daemon turns to `exec`. It is tried again after a while.
+A template that ends (it died, or what it has loaded has changed on disk) is replaced at once; what it was asked and did
+not answer is asked of the new one. One that is ill (cannot preload, ends again and again without having launched a job)
+never fails a job: what it did not answer is refused, and the daemon turns to `exec`. It is tried again after a while.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 
 from air_executor import model
 from air_executor.paths import Home
-from air_runner import taskloop, template
+from air_runner import taskloop
+from air_runner.channel import Channel
 from air_runner.launchers import Event, Exited, Launched, Refused
 
 log = logging.getLogger(__name__)
@@ -37,21 +39,30 @@ READY_TIMEOUT = 60.0
 """Seconds a template may take to preload; Airflow takes about 2."""
 
 
+MAX_FRUITLESS = 3
+"""Templates in a row that end without having launched a job, before their module is declared ill."""
+
+
 class TemplateProcess:
     """A template as the daemon sees it."""
 
     def __init__(self, home: Home, runner_id: str, module: str, rules: taskloop.Rules) -> None:
         self.module = module
         self.ready = False
+        self.fruitful = False
+        """Whether it has launched a job."""
+        self.stale: str | None = None
+        """Why it has ended: what it has loaded is not what is on disk."""
         self.asked: dict[str, None] = {}
         """Jobs it was asked to launch, or will be, and has not answered."""
         self._unsent: deque[str] = deque()
         self.started_at = time.monotonic()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        self.channel = template.Channel(ours)
+        self.channel = Channel(ours)
         argv = [sys.executable, "-m", "air_runner.template", "--home", str(home.root), "--runner", runner_id]
         argv += ["--module", module, *rules.flags, "--socket", str(theirs.fileno())]
+        argv += ["--learn"] if module != LIGHT else []
         with theirs:
             process = subprocess.Popen(  # noqa: S603
                 argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
@@ -64,6 +75,10 @@ class TemplateProcess:
         self.asked[job_name] = None
         self._unsent.append(job_name)
         self._send()
+
+    def end(self, why: str) -> None:
+        """Let it launch nothing more, and end."""
+        self.channel.send({"end": why})
 
     def _send(self) -> None:
         """Only so many at a time: a socket holds some 280 messages, and one that does not fit would be lost."""
@@ -78,11 +93,17 @@ class TemplateProcess:
                 self.ready = True
                 log.info("template for %s is ready after %.1f s", self.module, time.monotonic() - self.started_at)
             elif "launched" in message:
+                self.fruitful = True
                 self.asked.pop(message["launched"], None)
                 events.append(Launched(message["launched"], message["pid"]))
             elif "exited" in message:
                 events.append(Exited(message["exited"], message["status"]))
-        self._send()
+            elif "successor" in message:
+                self.pid = message["successor"]
+            elif "stale" in message:
+                self.stale = message["stale"]
+        if self.stale is None:
+            self._send()
         return events
 
 
@@ -106,6 +127,8 @@ class ForkLauncher:
         self._selector, self._on_events = selector, on_events
         self._templates: dict[str, TemplateProcess] = {}
         self._ill_until: dict[str, float] = {}
+        self._fruitless: Counter[str] = Counter()
+        """How many templates of a module, one after the other, ended without having launched a job."""
 
     def accepts(self, job: model.Job) -> bool:
         """Every job, unless its template is ill."""
@@ -129,12 +152,17 @@ class ForkLauncher:
             self._declare_ill(module, str(error))
             return False
         self._templates[module] = process
-        self._selector.register(process.channel.connection, selectors.EVENT_READ, lambda: self._read(process))
+        self._selector.register(process.channel, selectors.EVENT_READ, lambda: self._read(process))
         return True
 
     def warming(self, modules: Collection[str]) -> bool:
         """Whether one of these templates is not ready yet."""
         return any(process.module in modules and not process.ready for process in self._templates.values())
+
+    def renew(self, why: str) -> None:
+        """Put new templates in the place of all there are: what is launched from now on is launched by those."""
+        for process in self._templates.values():
+            process.end(why)
 
     @property
     def pids(self) -> set[int]:
@@ -142,46 +170,67 @@ class ForkLauncher:
         return {process.pid for process in self._templates.values()}
 
     def died(self, pid: int) -> None:
-        """The daemon reaped a template; the rest follows from its socket."""
-        for process in self._templates.values():
+        """The daemon reaped a template. Its last words may not have been heard, such as who takes its place."""
+        self.listen()
+        for process in list(self._templates.values()):
             if process.pid == pid:
-                process.channel.closed = True
+                self._discard(process, "it died")
+
+    def listen(self) -> None:
+        """Hear what has been said by now."""
+        for process in list(self._templates.values()):
+            self._read(process)
 
     def check(self) -> None:
         """Give up templates that are not ready in time; called now and then."""
         moment = time.monotonic()
         for process in list(self._templates.values()):
             if not process.ready and moment - process.started_at > READY_TIMEOUT:
-                if not process.channel.closed:  # else it was reaped, and its pid may be another's
-                    os.kill(process.pid, signal.SIGKILL)  # one that hangs would never see that it is not wanted
+                os.kill(process.pid, signal.SIGKILL)  # one that hangs would never see that it is not wanted
                 self._discard(process, f"not ready after {READY_TIMEOUT:.0f} s")
 
     def close(self) -> None:
         """Let all templates end."""
         for process in list(self._templates.values()):
-            self._selector.unregister(process.channel.connection)
-            process.channel.connection.close()
+            self._selector.unregister(process.channel)
+            process.channel.close()
         self._templates.clear()
 
     def _read(self, process: TemplateProcess) -> None:
         events = process.receive()
-        if process.channel.closed:
-            self._discard(process, "it ended")
+        if process.fruitful:
+            self._fruitless[process.module] = 0
         self._on_events(events)
+        if process.stale is not None:
+            self._discard(process, process.stale)
+        elif process.channel.closed:
+            self._discard(process, "it ended")
 
     def _discard(self, process: TemplateProcess, why: str) -> None:
-        """Its children belong to the daemon now, which adopts them; what it did not answer is refused."""
-        self._selector.unregister(process.channel.connection)
-        process.channel.connection.close()
-        self._templates.pop(process.module, None)
-        if not process.ready:
+        """Its children belong to the daemon now, which adopts them; what it did not answer is asked of another."""
+        if self._templates.get(process.module) is not process:
+            return
+        self._selector.unregister(process.channel)
+        process.channel.close()
+        del self._templates[process.module]
+        self._fruitless[process.module] += not process.fruitful
+        if not process.ready or self._fruitless[process.module] >= MAX_FRUITLESS:
             self._declare_ill(process.module, why)
+            self._on_events([Refused(name) for name in process.asked])
         else:
-            log.warning("template for %s is gone (%s); the next job starts another", process.module, why)
-        self._on_events([Refused(name) for name in process.asked])
+            log.warning("template for %s is replaced: %s", process.module, why)
+            self._replace(process)
+
+    def _replace(self, process: TemplateProcess) -> None:
+        if self.warm(process.module):
+            for name in process.asked:
+                self._templates[process.module].ask(name)
+        else:
+            self._on_events([Refused(name) for name in process.asked])
 
     def _declare_ill(self, module: str, why: str) -> None:
         self._ill_until[module] = time.monotonic() + RETRY_AFTER
+        self._fruitless[module] = 0
         log.warning(
             "no template for %s: %s; its jobs are started by exec for %.0f s, more slowly", module, why, RETRY_AFTER
         )

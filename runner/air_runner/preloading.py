@@ -1,0 +1,208 @@
+"""Importing modules into a process that will be forked: what they cost, and what makes forking them unsafe.
+
+A module may do more than define things as it is imported. What a fork would lack (threads), share (descriptors) or what
+every job would find changed (environment, working directory) is found by comparing the process before and after.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import re
+import signal
+import site
+import sys
+import sysconfig
+import threading
+import time
+import warnings
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
+from types import ModuleType
+
+from air_executor import processes
+
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
+_UNREAL = frozenset({"__main__", "__mp_main__"})
+
+FOR_EVERY_JOB = ("ctypes",)
+"""What ephemeral runners import when they need it."""
+
+
+class NotPreloadableError(Exception):
+    """A module must not be preloaded; the message says why."""
+
+
+def preload(module: str) -> float:
+    """Import a template's module and let it import more; returns what that took, in milliseconds."""
+    began = time.perf_counter()
+    for name in FOR_EVERY_JOB:
+        importlib.import_module(name)
+    loaded = importlib.import_module(module)
+    hook = getattr(loaded, "preload", None)
+    if hook is not None:
+        hook()
+    return round((time.perf_counter() - began) * 1000, 1)
+
+
+def freeze() -> None:
+    """So that collecting garbage does not copy the pages that forks share."""
+    gc.collect()
+    gc.freeze()
+
+
+def why_unsafe() -> str | None:
+    """What makes a fork of this process unsound, if anything does."""
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
+        return f"it started the threads {', '.join(others)}"
+    if left := _lasting_threads():
+        return f"it started {left} threads that are not Python's"
+    return None
+
+
+def _lasting_threads() -> int:
+    """Threads of libraries that go on when the process forks. OpenBLAS, for one, ends its own and starts them anew."""
+    if _threads() > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of exactly what is to be found out here
+            pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    return _threads() - 1
+
+
+def _threads() -> int:
+    """Of this process, whoever started them; where that cannot be seen, as many as Python knows."""
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    except OSError:
+        return threading.active_count()
+
+
+# --- One module ---
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What of a process an import must not change."""
+
+    descriptors: frozenset[tuple[str, str]]
+    children: frozenset[int]
+    handlers: tuple[object, ...]
+    environment: frozenset[tuple[str, str]]
+    directory: str
+    start_method: str | None
+
+    @classmethod
+    def take(cls) -> Footprint:
+        """Of this process, now."""
+        return cls(
+            descriptors=frozenset(_descriptors()),
+            children=frozenset(processes.children()),
+            handlers=tuple(signal.getsignal(number) for number in sorted(signal.valid_signals())),
+            environment=frozenset(os.environ.items()),
+            directory=os.getcwd(),  # noqa: PTH109
+            start_method=_start_method(),
+        )
+
+    def difference(self, after: Footprint) -> str | None:
+        """What has changed since, in words that name no value. Pure."""
+        if opened := sorted(target for _, target in after.descriptors - self.descriptors):
+            return f"it keeps {_describe(opened[0])} open"
+        if self.environment != after.environment:
+            names = sorted({name for name, _ in self.environment ^ after.environment})
+            return f"it changes the environment: {', '.join(names)}"
+        changed = [item.name for item in fields(self) if getattr(self, item.name) != getattr(after, item.name)]
+        words = {"children": "the child processes", "handlers": "the handlers of signals"}
+        words |= {"directory": "the working directory", "start_method": "the start method of multiprocessing"}
+        return f"it changes {words.get(changed[0], changed[0])}" if changed else None
+
+
+def _start_method() -> str | None:
+    multiprocessing = sys.modules.get("multiprocessing")
+    method: str | None = multiprocessing.get_start_method(allow_none=True) if multiprocessing else None
+    return method
+
+
+def _descriptors() -> Iterable[tuple[str, str]]:
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        try:
+            yield number, os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+        except FileNotFoundError:  # the listing's own
+            continue
+
+
+def _describe(target: str) -> str:
+    return "a socket" if target.startswith("socket:") else "a pipe" if target.startswith("pipe:") else target
+
+
+def is_loaded(name: str) -> bool:
+    """Whether a module has been imported."""
+    return name in sys.modules
+
+
+def load(name: str) -> float:
+    """Import one module more; returns what that took, in milliseconds. After an error this process is to be given up.
+
+    Raises:
+        NotPreloadableError: it cannot be imported, or forking is unsafe now.
+    """
+    before = Footprint.take()
+    began = time.perf_counter()
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        text = " ".join(str(error).split())[:200]
+        raise NotPreloadableError(f"it cannot be imported by itself: {type(error).__name__}: {text}") from None
+    took = (time.perf_counter() - began) * 1000
+    why = why_unsafe() or before.difference(Footprint.take())
+    if why is None and not is_installed(name, sys.modules.get(name)):
+        why = "what has this name here is neither in site-packages nor of the standard library"
+    if why is not None:
+        raise NotPreloadableError(why)
+    return round(took, 1)
+
+
+# --- What jobs import ---
+
+
+def _installed_in() -> tuple[str, ...]:
+    """The directories of the standard library and of installed packages."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    found = {*map(sysconfig.get_path, kinds), *site.getsitepackages(), site.getusersitepackages()}
+    return tuple(f"{each}/" for path in found if path for each in {path.rstrip("/"), os.path.realpath(path)})
+
+
+_INSTALLED_IN = _installed_in()
+
+
+def is_installed(name: str, module: ModuleType | None) -> bool:
+    """Whether a module comes from the standard library or an installed package, and is found there by this name.
+
+    What is compiled into Python is not, nor is what somebody loaded from a file and gave a name of his own.
+    """
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None)
+    if not isinstance(origin, str) or not origin.startswith(_INSTALLED_IN):
+        return False
+    folder, file = origin.split("/")[-2:]
+    last = name.rpartition(".")[2]
+    return getattr(spec, "name", None) == name and last == (
+        folder if file.startswith("__init__.") else file.split(".")[0]
+    )
+
+
+def imported_since(known: Collection[str]) -> list[str]:
+    """The installed modules that were imported beside the known ones; those that imported others go before these."""
+    new = [name for name in reversed(list(sys.modules)) if name not in known and name not in _UNREAL]
+    return [name for name in new if _NAME.match(name) and is_installed(name, sys.modules.get(name))]
+
+
+def renew_randomness() -> None:
+    """After a fork: Python's own generators have seen to it themselves, NumPy's global one has not."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
