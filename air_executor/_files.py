@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from air_executor import temporaries
+from air_executor import processes, temporaries
 from air_executor.errors import CorruptFileError
 
 TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
@@ -28,6 +28,7 @@ TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, e
 NO_LOCK = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP})
 """Errors of opening a directory, a link, a fifo or a socket as a lock."""
 
+READ_SIZE = 2**16
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
@@ -68,10 +69,13 @@ def read_bytes(path: Path) -> bytes:
 def _read_regular(path: Path) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # one would wait for the other end of a fifo
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise CorruptFileError(path, "cannot be read: it is not a file")
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            return file.read()
+        data = os.read(fd, status.st_size + 1)
+        while more := os.read(fd, READ_SIZE):
+            data += more
+        return data
     finally:
         os.close(fd)
 
@@ -181,7 +185,9 @@ def create_marker(path: Path) -> bool:
 def discard(path: Path) -> None:
     """Remove a file, if there is one. A directory of its name is not ours: it stays."""
     try:
-        path.unlink(missing_ok=True)
+        os.unlink(path)  # noqa: PTH108  # there is none, mostly, and `Path` takes its time to find that out
+    except FileNotFoundError:
+        pass
     except OSError:
         if not path.is_dir():
             raise
@@ -240,7 +246,7 @@ def sync_filesystem(path: Path) -> bool:
 
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+        if processes.libc().syncfs(fd) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(path))
     finally:

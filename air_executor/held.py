@@ -8,7 +8,6 @@ state, then the answer to those who wait, then the claim, and the lock last.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -172,7 +171,7 @@ class HeldJob:
 
     def set_task(self, task: model.Task, status: TaskStatus, **changes: Any) -> None:
         """Change a task; the journal has it at once, tasks.json when it is next written."""
-        old, before = task.status, dataclasses.replace(task)
+        old, before = task.status, dict(vars(task))
         model.check_task_transition(old, status)
         moment = model.now()
         task.status = status
@@ -186,7 +185,7 @@ class HeldJob:
             journal.record_task(self.paths.events, self.job, task, old, moment)
         except OSError:  # tasks.json will say how it ended; but what started must be known, or it might start again
             if not status.terminal:
-                vars(task).update(vars(before))
+                vars(task).update(before)
                 raise
 
     def write_tasks(self) -> None:
@@ -226,6 +225,8 @@ def _finish_writing(paths: JobPaths, job: model.Job) -> None:
     Only a holder writes these files, so under the lock nobody needs what is left; a runner may be writing others.
     """
     left = temporaries.within(paths.root)
+    if not left:
+        return
     for path in (paths.tasks, paths.workload):
         new = temporaries.of_attempt(path, job.attempt)
         if new in left and job.state is JobState.WAITING:

@@ -18,6 +18,7 @@ Timestamps are UTC, ISO 8601, with microseconds and `Z`. Durations are seconds. 
 from __future__ import annotations
 
 import enum
+import functools
 import time
 import uuid
 from collections.abc import Mapping
@@ -287,17 +288,19 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 def to_dict(value: Job | Task | Process | Exit) -> dict[str, Any]:
     """What is written to a file."""
-    plain: dict[str, Any] = {}
-    for item in fields(value):
-        if item.name == "extra":
-            continue
-        content = getattr(value, item.name)
+    plain: dict[str, Any] = {name: getattr(value, name) for name in _declared(type(value).__name__)}
+    for name, content in plain.items():
         if isinstance(content, (Process, Exit)):
-            content = to_dict(content)
+            plain[name] = to_dict(content)
         elif isinstance(content, enum.Enum):
-            content = content.value
-        plain[item.name] = content
-    return {**plain, **value.extra}
+            plain[name] = content.value
+    return plain | value.extra if value.extra else plain
+
+
+@functools.cache
+def _declared(kind: str) -> Mapping[str, str]:
+    """The fields of a class that are keys of their own, and their types as they are written above."""
+    return {item.name: str(item.type) for item in fields(globals()[kind]) if item.name != "extra"}
 
 
 def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
@@ -308,8 +311,8 @@ def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"should be an object, is {type(data).__name__}")
-    known = {item.name: item for item in fields(kind) if item.name != "extra"}
-    values = {name: check_value(name, str(known[name].type), data[name]) for name in known if name in data}
+    known = _declared(kind.__name__)
+    values = {name: check_value(name, known[name], data[name]) for name in known if name in data}
     extra = {key: value for key, value in data.items() if key not in known and key != "schema"}
     try:
         return kind(**values, extra=extra)

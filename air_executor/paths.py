@@ -24,6 +24,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path, PosixPath
 
 HOME_VARIABLE = "AIR_EXECUTOR_HOME"
@@ -51,46 +52,44 @@ class _ForgetfulPath(PosixPath):
 class JobPaths:
     """The files of one job."""
 
-    __slots__ = ("root",)
-
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    @property
+    @cached_property
     def state(self) -> Path:
         return self.root / "state.json"
 
-    @property
+    @cached_property
     def tasks(self) -> Path:
         return self.root / "tasks.json"
 
-    @property
+    @cached_property
     def workload(self) -> Path:
         return self.root / "workload.json"
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         return self.root / JOB_LOCK
 
-    @property
+    @cached_property
     def events(self) -> Path:
         return self.root / "events.jsonl"
 
-    @property
+    @cached_property
     def cancel(self) -> Path:
         return self.root / "cancel"
 
-    @property
+    @cached_property
     def cuts(self) -> Path:
         """Which logs are to be cut off when the job ends; gone once that is done."""
         return self.root / "cuts.jsonl"
 
-    @property
+    @cached_property
     def peak(self) -> Path:
         """The most memory that a job with a limit was seen with, MiB."""
         return self.root / "peak"
 
-    @property
+    @cached_property
     def logs(self) -> Path:
         return self.root / "logs"
 

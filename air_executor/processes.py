@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING
 from air_executor import model
 
 if TYPE_CHECKING:
+    import ctypes
+
     import psutil
 
+_READ_SIZE = 2**16
 PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h: descendants whose parent dies become children of this process."""
 
@@ -63,8 +66,14 @@ def read(pid: int, name: str) -> bytes:
     Raises:
         OSError: there is no such process, or no such system.
     """
-    with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123
-        return file.read()
+    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while more := os.read(fd, _READ_SIZE):
+            data += more
+        return data
+    finally:
+        os.close(fd)
 
 
 def start_time(pid: int) -> int | None:
@@ -94,7 +103,14 @@ def now() -> int:
 
 def identify(pid: int, runner: str | None = None) -> model.Process:
     """The identity of a process of this host; start time 0 if it is gone already, which no process has."""
-    return model.Process(host(), boot_id(), pid, start_time(pid) or 0, runner)
+    started = _own_start_time(pid) if pid == os.getpid() else start_time(pid)
+    return model.Process(host(), boot_id(), pid, started or 0, runner)
+
+
+@functools.lru_cache(maxsize=1)
+def _own_start_time(pid: int) -> int | None:
+    """By pid, because a forked process is another."""
+    return start_time(pid)
 
 
 def age(process: model.Process) -> float | None:
@@ -132,9 +148,15 @@ def become_subreaper() -> bool:
     """Adopt descendants whose parents die, so that none escapes. False where the system cannot."""
     if sys.platform != "linux":
         return False
+    return bool(libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+@functools.cache
+def libc() -> ctypes.CDLL:
+    """The system's C library, for what Python does not know."""
     import ctypes
 
-    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -189,6 +189,8 @@ def read_cancel(job: held.HeldJob) -> StopRequest | None:
 def read_stop_request(home: Home, name: str) -> StopRequest | None:
     """The stop request of a job, or None. An unreadable one counts: its presence is the request."""
     path = home.job(name).cancel
+    if not os.path.lexists(path):  # mostly, and quick
+        return None
     try:
         content = _files.read_object(path)
         return StopRequest(str(content.get("by", "unknown")), model.from_dict(model.Exit, content["exit"]))

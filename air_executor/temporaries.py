@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,15 +55,16 @@ def of_attempt(path: Path, attempt: int) -> Path:
 
 def writer() -> str:
     """What is in a name that only this process uses."""
-    return f"{_this_process(os.getpid())}-{uuid.uuid4().hex[:8]}"
+    return f"{_this_process(os.getpid())}-{os.urandom(4).hex()}"
 
 
 @functools.lru_cache(maxsize=1)
 def _this_process(pid: int) -> str:
     """By pid, because a forked process is another."""
-    return f"{_short(processes.host())}{_short(processes.boot_id())}-{pid}-{processes.start_time(pid) or 0}"
+    return f"{_short(processes.host())}{_short(processes.boot_id())}-{pid}-{processes.identify(pid).start_time}"
 
 
+@functools.lru_cache(maxsize=8)
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -76,9 +76,11 @@ def is_temporary(name: str) -> bool:
 
 def within(directory: Path) -> list[Path]:
     """The temporaries in a directory."""
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:  # a later look finds them
-        return [directory / entry.name for entry in entries if is_temporary(entry.name)]
-    return []
+    try:
+        names = os.listdir(directory)  # noqa: PTH208  # `iterdir` makes a path of each
+    except OSError:  # a later look finds them
+        return []
+    return [directory / name for name in names if is_temporary(name)]
 
 
 def abandoned(directory: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 from typing import Any
 
@@ -31,6 +32,8 @@ def note_peak(paths: JobPaths, mebibytes: int) -> None:
 
 def read_peak(paths: JobPaths) -> int:
     """What was noted; 0 if nothing was, or nothing that can be read."""
+    if not os.path.lexists(paths.peak):  # mostly, and quick
+        return 0
     try:
         return max(0, int(_files.read_bytes(paths.peak)[:20]))
     except (OSError, ValueError, CorruptFileError):

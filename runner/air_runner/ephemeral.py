@@ -24,7 +24,7 @@ from air_executor import _files, held, model, processes, repair, validation
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState, TaskStatus
 from air_executor.paths import Home
-from air_runner import signals, supervise, taskloop
+from air_runner import signals, spawning, supervise, taskloop
 
 EXIT_DONE = 0
 EXIT_NOT_OURS = 75
@@ -47,6 +47,12 @@ REAP_TIME = 2.0
 """Seconds to wait for processes that were killed: a big one takes a while to die."""
 
 Body = Callable[[held.HeldJob], model.Exit]
+
+
+def prepare() -> None:
+    """What every ephemeral runner of this process and its forks needs, so that no fork has to do it."""
+    processes.host(), processes.boot_id(), processes.libc()
+    spawning.hide_descriptors()
 
 
 def run_job(home: Home, name: str, runner_id: str, rules: taskloop.Rules, *, module: str | None = None) -> int:
@@ -99,7 +105,8 @@ def _choose_body(job: held.HeldJob, module: str | None, rules: taskloop.Rules) -
     if repair.read_cancel(job):
         return lambda _: model.Exit(ExitKind.CANCELLED, "cancelled before it started")
     try:
-        os.nice(job.job.nice)
+        if job.job.nice:
+            os.nice(job.job.nice)
     except OSError as error:
         reason = f"nice {job.job.nice} is not allowed here: {error.strerror}"
         return lambda _: model.Exit(ExitKind.START_FAILED, reason)
@@ -140,7 +147,7 @@ def kill_descendants() -> None:
 
     This process adopts what its descendants leave, so when it has no child left, all are gone.
     """
-    if not processes.children():
+    if signals.has_no_children():
         return
     processes.kill_descendants(os.getpid())
     deadline = time.monotonic() + REAP_TIME
@@ -235,6 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     taskloop.Rules.add_flags(parser)
     parser.add_argument("job")
     options = parser.parse_args(arguments)
+    prepare()
     return run_job(Home(options.home), options.job, options.runner, taskloop.Rules.of(options))
 
 

@@ -36,6 +36,11 @@ class OutputLimit:
     look_at: float = 0.0
     """When to look again, monotonic seconds."""
 
+    @classmethod
+    def new(cls, limit_mb: int, written: Callable[[], int], moment: float) -> OutputLimit:
+        """Of somebody who begins to write at that moment."""
+        return cls(limit_mb, written, moment + next_look(limit_mb * MIB))
+
     def exceeded(self, moment: float) -> model.Exit | None:
         """The end of whoever wrote too much; None if it is in order or not yet time to look."""
         if moment < self.look_at:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Iterable
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -15,35 +14,37 @@ class SignalPipe:
     """Collects signals; `fileno` is readable while some wait to be read."""
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in numbers:
             signal.signal(number, _note)
 
     def fileno(self) -> int:
         """For selectors."""
-        return self._reader.fileno()
+        return self._reader
 
     def wake(self) -> None:
         """Make `fileno` readable; may be called from any thread."""
         with contextlib.suppress(OSError):  # full: it is readable already; closed: nobody listens any more
-            self._writer.send(b"\0")
+            os.write(self._writer, b"\0")
 
     def read(self) -> set[int]:
         """The signals that arrived; empty after a mere `wake`."""
         seen: set[int] = set()
         with contextlib.suppress(BlockingIOError):
-            while data := self._reader.recv(4096):
+            while data := os.read(self._reader, 4096):
                 seen.update(data)
         return seen - {0}
 
     def close(self) -> None:
         """Give signals back to their defaults."""
         reset()
-        self._reader.close()
-        self._writer.close()
+        reader, writer = self._reader, self._writer
+        self._reader = self._writer = -1  # first: a thread that wakes it now must not write into another's file
+        os.close(reader)
+        os.close(writer)
 
 
 def reset() -> None:
@@ -64,6 +65,15 @@ def reap() -> dict[int, int]:
                 break
             ended[pid] = status
     return ended
+
+
+def has_no_children() -> bool:
+    """Whether this process has no child, not even one that ended and was not reaped."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _note(_number: int, _frame: object) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from air_executor import _files, cuts, model, processes
 from air_executor.paths import Home
-from air_runner import limits, ours
+from air_runner import limits, ours, spawning
 
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
@@ -123,28 +122,19 @@ class TaskProcess:
         """The limit of its own that it exceeded."""
         self.kill_at: float | None = None
         self._log = home.job(task.job_name).log(task.id)
-        environment = {**os.environ, **task_environment(home, task)}
-        with os.fdopen(_files.open_to_append(self._log), "ab") as log:
-            self.log_start = log.tell()
+        own = {os.fsencode(name): os.fsencode(value) for name, value in task_environment(home, task).items()}
+        log = _files.open_to_append(self._log)
+        try:
+            self.log_start = os.fstat(log).st_size
             """Where in its log this attempt begins."""
-            self.output = None if output_mb is None else limits.OutputLimit(output_mb, self.written)
-            try:
-                self._popen = subprocess.Popen(  # noqa: S603
-                    task.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    cwd=task.cwd,
-                    env=environment,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise _explain(task, error) from None
-        self.deadline = None if task.timeout is None else time.monotonic() + task.timeout
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
+            self.pid = spawning.spawn(task.argv, {**os.environb, **own}, log, task.cwd)
+        except OSError as error:
+            raise _explain(task, error) from None
+        finally:
+            os.close(log)
+        moment = time.monotonic()
+        self.output = None if output_mb is None else limits.OutputLimit.new(output_mb, self.written, moment)
+        self.deadline = None if task.timeout is None else moment + task.timeout
 
     def written(self) -> int:
         """Bytes of output so far, in this attempt."""
@@ -183,11 +173,6 @@ class TaskProcess:
     def owns(self, pid: int) -> bool:
         """Whether a process whose parent died came from this task: told by its session or its environment."""
         return processes.session_of(pid) == self.pid or processes.carries(pid, f"AIR_EXECUTOR_TASK={self.task.id}")
-
-    def ended(self, status: int) -> Ended:
-        """Note the wait status that the reaper got."""
-        self._popen.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
-        return from_wait_status(status)
 
 
 def _explain(task: model.Task, error: OSError) -> StartError:

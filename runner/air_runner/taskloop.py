@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
-import selectors
+import select
 import signal
 import time
 from dataclasses import dataclass
@@ -66,14 +67,15 @@ class TaskLoop:
     def __init__(self, job: held.HeldJob, rules: Rules) -> None:
         self.job = job
         self.rules = rules
-        self.limit = job.job.max_parallel or os.cpu_count() or 1
+        self.limit = 1 if len(job.tasks) == 1 else job.job.max_parallel or os.cpu_count() or 1
         self.graph = scheduling.TaskGraph.of(job.tasks)
         self.tasks = {task.id: task for task in job.tasks}
         self.running: dict[int, supervise.TaskProcess] = {}
         self.failure: model.Exit | None = None
         """Of the first task that failed."""
         self.stopping = False
-        self.written_at = 0.0
+        self.write_at = math.inf
+        """When to write tasks.json: a while after the first change since it was written."""
         self.output = None if job.job.output_mb is None else limits.OutputLimit(job.job.output_mb, self._written)
         self.written_before = 0
         """Bytes that tasks wrote which are over."""
@@ -84,24 +86,22 @@ class TaskLoop:
     def run(self) -> model.Exit:
         """Run all tasks to their ends; the outcome is that of the first that failed."""
         pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGCHLD])
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            while self._start_ready() or self.running:
-                self._write_if_due()
-                selector.select(self._pause())
-                self._handle(pipe.read())
+        while self._start_ready() or self.running:
+            select.select([pipe], [], [], self._pause())
+            self._handle(pipe.read())
         pipe.close()
         return self._outcome()
 
     def _handle(self, seen: set[int]) -> None:
         for pid, status in signals.reap().items():
             if process := self.running.pop(pid, None):
-                self._ended(process, process.ended(status))
+                self._ended(process, supervise.from_wait_status(status))
         if seen & {signal.SIGTERM, signal.SIGINT}:
             self.stopping = True
             for process in self.running.values():
                 process.stop(STOPPED, self.rules.grace)
         moment = time.monotonic()
+        self._write_if_due(moment)
         for process in self.running.values():
             process.enforce(moment, self.rules.grace)
         self._limit_output(moment)
@@ -151,12 +151,12 @@ class TaskLoop:
         return bool(self.running)
 
     def _start(self, task: model.Task) -> None:
-        self.job.set_task(task, TaskStatus.RUNNING)  # first: should this process die now, nobody may start it again
+        self._set(task, TaskStatus.RUNNING)  # first: should this process die now, nobody may start it again
         try:
             limit = limits.of_task(task, self.job.job, self.rules.output_mb)
             process = supervise.TaskProcess(self.job.home, task, limit)
         except supervise.StartError as error:
-            self.job.set_task(task, TaskStatus.FAILED, error=str(error), exit_code=error.exit_code)
+            self._set(task, TaskStatus.FAILED, error=str(error), exit_code=error.exit_code)
             self._fail(task, model.Exit(ExitKind.START_FAILED, self._name(task, str(error)), error.exit_code))
             return
         self.running[process.pid] = process
@@ -170,13 +170,13 @@ class TaskLoop:
         reason = supervise.take_reason(self.job.paths.reason(task.id))
         changes: dict[str, Any] = {"exit_code": ended.code, "signal": ended.signal}
         if ended.good and process.stop_why is None:
-            self.job.set_task(task, TaskStatus.COMPLETED, **changes)
+            self._set(task, TaskStatus.COMPLETED, **changes)
             self.graph.completed(task.id)
             return
         why = process.stop_why or reason or ended.describe()
         self.stopping = self.stopping or repair.read_cancel(self.job) is not None  # its runner killed all there was
         status, error = judge_bad_end(self.job, why)
-        self.job.set_task(task, status, error=error, **changes)
+        self._set(task, status, error=error, **changes)
         outcome = ended.as_exit(self._name(task, why))
         if process.exceeded is not None:
             outcome.kind = process.exceeded.kind
@@ -193,7 +193,7 @@ class TaskLoop:
     def _fail(self, task: model.Task, outcome: model.Exit) -> None:
         self.failure = self.failure or outcome
         for name in self.graph.failed(task.id):
-            self.job.set_task(self.tasks[name], TaskStatus.SKIPPED, error=f"needs {task.id}, which failed")
+            self._set(self.tasks[name], TaskStatus.SKIPPED, error=f"needs {task.id}, which failed")
 
     def _outcome(self) -> model.Exit:
         if self.failure is not None:
@@ -207,19 +207,23 @@ class TaskLoop:
 
     def _pause(self) -> float | None:
         moments = [moment for process in self.running.values() if (moment := process.next_moment()) is not None]
-        if len(self.tasks) > 1:
-            moments.append(self.written_at + WRITE_INTERVAL)
+        if self.write_at < math.inf:
+            moments.append(self.write_at)
         if self.output is not None and not self.stopping:
             moments.append(self.output.look_at)
         if any(_has_memory_limit(process) for process in self.running.values()):
             moments.append(self.memory_at)
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
-    def _write_if_due(self) -> None:
-        moment = time.monotonic()
-        if moment - self.written_at >= WRITE_INTERVAL:
+    def _set(self, task: model.Task, status: TaskStatus, **changes: Any) -> None:
+        """The journal has it at once. What is over within a second is never written to tasks.json as running."""
+        self.job.set_task(task, status, **changes)
+        self.write_at = min(self.write_at, time.monotonic() + WRITE_INTERVAL)
+
+    def _write_if_due(self, moment: float) -> None:
+        if moment >= self.write_at:
             self.job.show_tasks()
-            self.written_at = moment
+            self.write_at = math.inf
 
 
 def _has_memory_limit(process: supervise.TaskProcess) -> bool:

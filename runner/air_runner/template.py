@@ -37,7 +37,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from air_executor import processes
 from air_executor.paths import Home
 from air_runner import ephemeral, preloading, signals, taskloop, trial
 from air_runner.channel import Channel
@@ -275,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.learn and WORKS:
         learner = Learner(home, options.module)
         learner.begin(took, packages)
-    processes.host(), processes.boot_id()  # cached before the forks
+    ephemeral.prepare()
     template = Template(
         home, options.runner, options.module, taskloop.Rules.of(options), Channel(connection), freshness, learner
     )
