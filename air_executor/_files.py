@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from air_executor import processes, temporaries
+from air_executor import _json, processes, temporaries
 from air_executor.errors import CorruptFileError
 
 TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
@@ -31,19 +31,6 @@ NO_LOCK = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP})
 READ_SIZE = 2**16
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
-
-
-def dumps(value: Any) -> bytes:
-    """JSON that people read: indented, keys in the order given, one newline at the end."""
-    return _encode(value, indent=2)
-
-
-def _encode(value: Any, **form: Any) -> bytes:
-    """JSON is UTF-8. A byte of a command line that is not (Python holds it as a lone surrogate) is escaped."""
-    try:
-        return (json.dumps(value, ensure_ascii=False, **form) + "\n").encode()
-    except UnicodeEncodeError:
-        return (json.dumps(value, **form) + "\n").encode()
 
 
 def read_bytes(path: Path) -> bytes:
@@ -143,12 +130,12 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 
 def replace_object(path: Path, value: dict[str, Any], *, durable: bool = False) -> None:
     """`replace` with JSON."""
-    replace(path, dumps(value), durable=durable)
+    replace(path, _json.pretty(value), durable=durable)
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
     """Append one JSON line. One write call, so that lines of several writers do not mix."""
-    line = _encode(value, separators=(",", ":"))
+    line = _json.line(value)
     fd = open_to_append(path)
     try:
         # After a line that was cut off by a crash a new one begins; else this one would be lost with it.

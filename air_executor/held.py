@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, cuts, journal, model, spool, store, temporaries, usage
+from air_executor import _files, _json, cuts, journal, model, spool, store, temporaries, usage
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import JobState, TaskStatus
 from air_executor.paths import Home, JobPaths
@@ -120,7 +120,7 @@ class HeldJob:
         self._reset_tasks(self.tasks)
         for path in (self.paths.cancel, self.paths.cuts, self.paths.peak):
             _files.discard(path)
-        self._write_beside(self.paths.tasks, _files.dumps(store.tasks_content(job, self.tasks)))
+        self._write_beside(self.paths.tasks, _json.pretty(store.tasks_content(job, self.tasks)))
         if submission is not None and submission.workload is not None:
             self._write_beside(self.paths.workload, submission.workload)
         self._transition(JobState.WAITING, by=by, why=why)

@@ -104,117 +104,120 @@ class JobPaths:
 class Home:
     """The files of one home."""
 
-    __slots__ = ("root",)
-
     def __init__(self, root: Path) -> None:
         self.root = _ForgetfulPath(root) if KEEPS_NAMES else root
+        self._last_job = "", JobPaths(self.root)
 
     def __repr__(self) -> str:
         return f"Home({str(self.root)!r})"
 
-    @property
+    @cached_property
     def config(self) -> Path:
         return self.root / "config.toml"
 
-    @property
+    @cached_property
     def jobs(self) -> Path:
         return self.root / "jobs"
 
     def job(self, name: str) -> JobPaths:
-        return JobPaths(self.jobs / name)
+        last, paths = self._last_job  # who asks, asks for one job again and again, and making a path takes its time
+        if last != name:
+            paths = JobPaths(self.jobs / name)
+            self._last_job = name, paths
+        return paths
 
-    @property
+    @cached_property
     def spool(self) -> Path:
         return self.root / "spool"
 
-    @property
+    @cached_property
     def waiting(self) -> Path:
         return self.spool / "waiting"
 
     def queue(self, name: str) -> Path:
         return self.waiting / name
 
-    @property
+    @cached_property
     def claimed(self) -> Path:
         return self.spool / "claimed"
 
     def claims(self, holder: str) -> Path:
         return self.claimed / holder
 
-    @property
+    @cached_property
     def finished(self) -> Path:
         return self.spool / "finished"
 
-    @property
+    @cached_property
     def cancel_requests(self) -> Path:
         return self.spool / "cancel"
 
-    @property
+    @cached_property
     def control(self) -> Path:
         return self.spool / "control"
 
-    @property
+    @cached_property
     def keepalive(self) -> Path:
         """Its modification time says when a submitter last said that it is there."""
         return self.spool / "keepalive"
 
-    @property
+    @cached_property
     def wake(self) -> Path:
         """Written by whoever has made work for a scheduler that may be waiting for the end of a job."""
         return self.spool / "wake"
 
-    @property
+    @cached_property
     def runners(self) -> Path:
         return self.root / "runners"
 
     def runner(self, runner_id: str) -> Path:
         return self.runners / f"{runner_id}.json"
 
-    @property
+    @cached_property
     def start_lock(self) -> Path:
         """Held while somebody starts an embedded runner, so that two schedulers start one."""
         return self.runners / ".start.lock"
 
-    @property
+    @cached_property
     def prune_lock(self) -> Path:
         """Held while a runner removes old jobs; its modification time says when that was last done."""
         return self.runners / ".prune.lock"
 
-    @property
+    @cached_property
     def names_lock(self) -> Path:
         """Held while a runner takes its name, so that two do not take the same."""
         return self.runners / ".names.lock"
 
-    @property
+    @cached_property
     def mending_lock(self) -> Path:
         """Held while something is moved away that is in the place of a job's lock."""
         return self.runners / ".mending.lock"
 
-    @property
+    @cached_property
     def components(self) -> Path:
         return self.root / "components"
 
     def component(self, name: str) -> Path:
         return self.components / f"{name}.json"
 
-    @property
+    @cached_property
     def preload(self) -> Path:
         """What templates have learned; made by the first that learns something."""
         return self.root / "preload"
 
-    @property
+    @cached_property
     def pipelines(self) -> Path:
         return self.root / "pipelines"
 
-    @property
+    @cached_property
     def logs(self) -> Path:
         return self.root / "logs"
 
-    @property
+    @cached_property
     def runner_log(self) -> Path:
         return self.logs / "runner.log"
 
-    @property
+    @cached_property
     def directories(self) -> tuple[Path, ...]:
         """What a home consists of, parents first."""
         return (

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from air_executor import _files, held, journal, model, processes, runners, spool, store, temporaries
+from air_executor import _files, _json, held, journal, model, processes, runners, spool, store, temporaries
 from air_executor.errors import AirExecutorError, CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
@@ -178,7 +178,7 @@ def note_stop(home: Home, name: str, *, by: str, outcome: model.Exit) -> None:
     """
     request = {"at": model.now(), "by": by, "exit": model.to_dict(outcome)}
     with contextlib.suppress(FileExistsError):
-        _files.write_new(home.job(name).cancel, _files.dumps(request))
+        _files.write_new(home.job(name).cancel, _json.pretty(request))
 
 
 def read_cancel(job: held.HeldJob) -> StopRequest | None:

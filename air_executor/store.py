@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, journal, model, spool, temporaries, validation
+from air_executor import _files, _json, journal, model, spool, temporaries, validation
 from air_executor.errors import (
     AirExecutorError,
     CorruptFileError,
@@ -178,8 +178,8 @@ def _write_directory(directory: Path, submission: Submission, *, durable: bool) 
     paths, job = JobPaths(directory), submission.job
     directory.mkdir(mode=_files.PRIVATE_DIRECTORY)
     paths.logs.mkdir(mode=_files.PRIVATE_DIRECTORY)
-    _files.write_new(paths.state, _files.dumps(state_content(job)), durable=durable)
-    _files.write_new(paths.tasks, _files.dumps(tasks_content(job, submission.tasks)), durable=durable)
+    _files.write_new(paths.state, _json.pretty(state_content(job)), durable=durable)
+    _files.write_new(paths.tasks, _json.pretty(tasks_content(job, submission.tasks)), durable=durable)
     journal.record_job(paths.events, job, None, by=job.trigger, why="submitted")
     if submission.workload is not None:
         _files.write_new(paths.workload, submission.workload, durable=durable)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor import _files
+from air_executor import _files, _json
 from air_executor.errors import CorruptFileError
 from air_executor.testing import wait_for
 from tests.faults import nasty
@@ -21,7 +21,7 @@ from tests.faults import nasty
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=4))
 def test_what_is_written_is_utf8_json_and_comes_back(value: dict[str, object]) -> None:
-    raw = _files.dumps(value)
+    raw = _json.pretty(value)
     raw.decode("utf-8")
     assert json.loads(raw) == value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import held, model, pruning, retention, spool, store
+from air_executor import _json, held, model, pruning, retention, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError
 from air_executor.model import JobState
@@ -67,7 +67,7 @@ def age(home: Home, name: str, days: float) -> None:
     with held.HeldJob.acquire(home, name) as job:
         moment = time.time() - days * DAY
         job.job.finished_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
-        home.job(name).state.write_bytes(held._files.dumps(store.state_content(job.job)))
+        home.job(name).state.write_bytes(_json.pretty(store.state_content(job.job)))
     os.utime(home.job(name).root, (moment, moment))
 
 
