@@ -1,4 +1,4 @@
-"""`runner start | stop | drain | resume | list`.
+"""`runner start | stop | drain | resume | list`; `runner preload` is in a module of its own.
 
 `--json` prints one object for a runner that was started, and a list of {"id", "state", "host", "pid", "queues",
 "slots", "working", "heartbeat_age", "version", "launcher", "embedded"} for `list`; the others print
@@ -12,7 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from air_executor.cli import arguments, lookup, output
+from air_executor.cli import arguments, lookup, output, preload
 from air_executor.errors import InvalidInputError, NotFoundError, WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def add(commands: arguments.Commands) -> None:
         each = arguments.add_command(actions, name, run_tell, help=text, examples=(f"air-executor runner {name} big",))
         each.add_argument("id", metavar="ID", nargs="?", help="the runner, or the start of its id")
     arguments.add_command(actions, "list", run_list, help="show the runners", examples=("air-executor runner list",))
+    preload.add(actions)
 
 
 def _add_start(actions: arguments.Commands) -> None:

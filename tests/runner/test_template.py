@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import textwrap
 import time
@@ -334,6 +335,42 @@ def test_a_home_that_cannot_be_written_stops_no_learning(
 ) -> None:
     home.preload.write_text("a file where a directory should be")
     start_runner("--preload", "thing")
+    for _ in range(2):
+        jobs.say("costly")
+    assert jobs.say("costly")["new"] == []
+
+
+# --- The command ---
+
+
+def command(home: Home, *words: str, code: int = 0) -> str:
+    argv = [str(Path(sys.executable).with_name("air-executor")), "--home", str(home.root), "runner", "preload", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_person_sees_and_decides(home: Home, jobs: Jobs, start_runner: StartRunner, site: Path) -> None:
+    assert "no template has learned anything" in command(home)
+    assert "start a runner first" in command(home, "--refuse", "costly", code=4)
+    start_runner("--preload", "thing")
+    for _ in range(3):
+        said = jobs.say("costly", "connected")
+    wait_for(lambda: len(known_of(home)) == 2)
+    shown = [line.split() for line in command(home).splitlines()]
+    assert [row[:2] for row in shown if row[0] in known_of(home)] == [["costly", "preloaded"], ["connected", "refused"]]
+    [facts] = json.loads(command(home, "--json"))
+    assert (facts["template"], facts["prefix"]) == ("thing", sys.prefix)
+    assert {each["name"]: each["why"] for each in facts["modules"]} == {
+        "costly": None,
+        "connected": "it keeps a socket open",
+    }
+
+    command(home, "--refuse", "costly")
+    wait_for(lambda: not psutil.pid_exists(said["template"]), what="the end of the old template")
+    for _ in range(3):
+        assert jobs.say("costly")["new"] == ["costly"]
+    command(home, "--allow", "costly")
     for _ in range(2):
         jobs.say("costly")
     assert jobs.say("costly")["new"] == []
