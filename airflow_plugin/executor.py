@@ -24,7 +24,7 @@ from air_executor import held, repair, runners, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, jobs, keys, patience, results, tasklog, tokens
+from airflow_plugin import adoption, config, handover, idling, jobs, keys, patience, results, tasklog, tokens
 from airflow_plugin.guard import Guarded
 from airflow_plugin.idling import Delivered, Rules, Situation
 from airflow_plugin.ledger import Entry, Ledger, Strangers
@@ -70,9 +70,12 @@ class AirExecutor(Guarded, BaseExecutor):
         self._told: set[Any] = set()
         self._rules = Rules(0.0)
         self._waited = False
-        """Whether this heartbeat waited for the end of a task, so that the scheduler need not sleep as well."""
-        self._sent = False
-        """Whether the scheduler may have more to hand over, because it did so in this heartbeat, or was woken."""
+        """Whether the scheduler need not sleep: because this heartbeat waited, or because there may be more to do."""
+        self._sent = self._follows = self._came_back = False
+        """Whether something was handed over in this heartbeat; whether more followed the last time that the scheduler
+        came back with no other news; whether it will come back so."""
+        self._woken = False
+        """Whether somebody has made work, in which one round of the scheduler finds more."""
         self._events: list[Any] = []
 
     # --- Life ---
@@ -211,44 +214,49 @@ class AirExecutor(Guarded, BaseExecutor):
         now = time.monotonic()
         self._safely("the runner", site.keeper.tick)
         self._safely("stopping jobs", self._stops.ask, site.client)
+        self._woken |= site.bell.mute()
         self._safely("collecting results", self._collect, site, now)
         self._safely("checking jobs", self._check_some, site, now, CHECKS_AT_ONCE)
         self._safely("checking queues", self._check_queues, site, now)
+        self._safely("waiting for results", self._wait, site, self._situation())
+
+    def _situation(self) -> Situation:
+        """How things are after everything known is done; begins a new heartbeat."""
         sent, self._sent = self._sent, False
-        self._safely("waiting for results", self._wait, site, sent)
-
-    def _wait(self, site: Site, sent: bool) -> None:
-        """Wait for an end, and take together what comes together."""
-        seconds = self._rules.seconds(self._situation(sent))
-        self._waited = seconds >= self._rules.sync_wait > 0 and bool(self.running)
-        deadline = time.monotonic() + seconds
-        woken = bool(self.event_buffer)
-        while not woken and (left := deadline - time.monotonic()) > 0:
-            site.bell.wait(left)
-            rung = site.bell.mute()
-            self._collect(site, time.monotonic())
-            self._check_some(site, time.monotonic(), CHECKS_WHEN_IDLE)
-            woken = rung or bool(self.event_buffer)
-            self._sent = rung and not self.event_buffer  # by somebody who made work, in which one round finds more
-        if woken and self.running:
-            site.bell.gather()
-            site.bell.mute()
-            self._collect(site, time.monotonic())
-
-    def get_event_buffer(self, dag_ids: list[str] | None = None) -> dict[Any, Any]:
-        """What became of the workloads; emptied."""
-        events = super().get_event_buffer(dag_ids)
-        return Delivered(events) if events or self._waited else events
-
-    def _situation(self, sent: bool) -> Situation:
+        woken, self._woken = self._woken, False
+        if self._came_back:
+            self._follows = sent
         running = len(self.running)
         return Situation(
             reported=bool(self.event_buffer),
             to_send=sum(1 for _ in keys.queued(self)),
             sent=sent,
+            follows=self._follows,
+            woken=woken,
             running=running,
             free_slots=self.parallelism - running,
         )
+
+    def _wait(self, site: Site, now: Situation) -> None:
+        """Wait for an end, and take together what comes together."""
+        seconds = self._rules.seconds(now)
+        self._waited = bool(self.running) and (now.woken or seconds >= self._rules.sync_wait > 0)
+        deadline = time.monotonic() + seconds
+        while not (self._woken or self.event_buffer) and (left := deadline - time.monotonic()) > 0:
+            site.bell.wait(left)
+            self._woken = site.bell.mute()
+            self._collect(site, time.monotonic())
+            self._check_some(site, time.monotonic(), CHECKS_WHEN_IDLE)
+        if self.event_buffer and len(self.running) >= idling.processors():
+            site.bell.gather()
+            self._woken |= site.bell.mute()
+            self._collect(site, time.monotonic())
+        self._came_back = now.sent and not (self._woken or self.event_buffer)
+
+    def get_event_buffer(self, dag_ids: list[str] | None = None) -> dict[Any, Any]:
+        """What became of the workloads; emptied."""
+        events = super().get_event_buffer(dag_ids)
+        return Delivered(events) if events or self._waited else events
 
     def _collect(self, site: Site, now: float) -> None:
         names = spool.finished(site.home)

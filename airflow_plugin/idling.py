@@ -1,8 +1,8 @@
 """Waiting for the end of a job inside `sync`, so that a finished task wakes the scheduler at once.
 
 Airflow's scheduler sleeps when nothing is to be done, and learns what finished meanwhile only afterwards. Here it is
-told by the system when an end is announced. Ends that come while all processors are busy are taken together, as each
-loop of the scheduler costs as much as a task or two; where a processor is idle, nothing waits for others.
+told by the system when an end is announced. Ends that come while all processors are busy with other tasks are taken
+together, as each loop of the scheduler costs as much as a task or two; where a processor is idle, nothing waits.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL = 0.25
 """Seconds between looks while waiting: ends on other hosts, of which the system does not tell."""
-TOGETHER = 0.4
-"""Seconds in which ends are taken together, as long as all processors are busy."""
+TOGETHER = 1.0
+"""Seconds in which ends are taken together, as long as all processors are busy; Airflow's own scheduler sleeps so."""
+AFTER_SENDING = 0.25
+"""Seconds to wait after workloads were handed over, if the scheduler has had no more of them right after that."""
 BUSY_INTERVAL = 0.02
 """Seconds between looks at whether they are."""
 PAUSE = 0.1
@@ -46,6 +48,10 @@ class Situation:
     """What could not be handed over yet."""
     sent: bool
     """Whether something was handed over: then the scheduler may have more of it."""
+    follows: bool
+    """Whether it had more, the last time that showed."""
+    woken: bool
+    """Whether somebody has made work since the scheduler last looked, in which one round finds more."""
     running: int
     free_slots: int
 
@@ -63,8 +69,10 @@ class Rules:
 
     def seconds(self, now: Situation) -> float:
         """How long to wait for the end of a job. Pure."""
-        if now.reported or (now.sent and now.free_slots > 0):
+        if now.reported or now.woken:
             return 0.0
+        if now.sent and now.free_slots > 0:
+            return min(AFTER_SENDING, self.sync_wait) if self.alone and not now.follows else 0.0
         if not self.alone or (now.to_send and now.free_slots > 0):
             return self.pause if self.takes_over else 0.0
         return self.sync_wait if now.running or self.takes_over else 0.0
@@ -117,10 +125,9 @@ class Bell:
             time.sleep(BUSY_INTERVAL)
 
     def mute(self) -> bool:
-        """What rang so far will be looked at now; whether it rang."""
-        rung = self._rung.is_set()
+        """What rang so far will be looked at now; whether it was somebody who has made work."""
         self._rung.clear()
-        return rung
+        return self._watch is not None and self._home.wake in self._watch.take()
 
     def close(self) -> None:
         """Watch no more."""
@@ -145,4 +152,9 @@ def are_processors_busy() -> bool:
         runnable = int(_LOADAVG.read_bytes().split()[3].split(b"/")[0])
     except (OSError, ValueError, IndexError):
         return False
-    return runnable - 1 >= len(os.sched_getaffinity(0))
+    return runnable - 1 >= processors()
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,7 +20,7 @@ from tests.plugin import fleet
 
 LONG = 30.0
 """More than any of these tests takes: whoever waits so long was not woken."""
-RUNNING = Situation(reported=False, to_send=0, sent=False, running=3, free_slots=29)
+RUNNING = Situation(reported=False, to_send=0, sent=False, follows=False, woken=False, running=3, free_slots=29)
 
 
 def having(**changes: object) -> Situation:
@@ -33,7 +33,9 @@ def having(**changes: object) -> Situation:
         (RUNNING, 1.0, 1.0, idling.PAUSE),
         (having(running=0), 0.0, 1.0, idling.PAUSE),
         (having(reported=True), 0.0, 0.0, 0.0),
-        (having(sent=True), 0.0, 0.0, 0.0),
+        (having(woken=True), 0.0, 0.0, 0.0),
+        (having(sent=True, follows=True), 0.0, 0.0, 0.0),
+        (having(sent=True), idling.AFTER_SENDING, idling.AFTER_SENDING, 0.0),
         (having(sent=True, free_slots=0), 1.0, 1.0, idling.PAUSE),
         (having(to_send=2), 0.0, idling.PAUSE, idling.PAUSE),
         (having(to_send=2, free_slots=0), 1.0, 1.0, idling.PAUSE),
@@ -45,6 +47,35 @@ def test_how_long(now: Situation, ordinary: float, taking_over: float, one_of_se
     assert Rules(1.0, takes_over=True, alone=False).seconds(now) == one_of_several
     assert Rules(1.0, alone=False).seconds(now) == 0.0, "another executor may have work to do"
     assert Rules(0.0, takes_over=True).seconds(now) == 0.0, "switched off"
+
+
+def test_it_is_learned_whether_the_scheduler_has_more_after_it_handed_something_over(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Situation] = []
+    monkeypatch.setattr(Rules, "seconds", lambda _, now: seen.append(now) or 0.0)
+
+    def beat(*, sends: bool) -> None:
+        if sends:
+            fleet.hand_over(waiting, fleet.make_task())
+        else:
+            waiting.heartbeat()
+
+    for sends in (True, True, True, False, False, True):
+        beat(sends=sends)
+    assert [(now.sent, now.follows) for now in seen] == [
+        (True, False),
+        (True, True),
+        (True, True),
+        (False, False),
+        (False, False),
+        (True, False),
+    ]
+    fleet.finish(home, fleet.hand_over(waiting, fleet.make_task())[0])
+    waiting.heartbeat()
+    waiting.get_event_buffer()
+    beat(sends=True)
+    assert seen[-1].sent and not seen[-1].follows, "that came of the end"
 
 
 @pytest.fixture
@@ -110,6 +141,30 @@ def test_the_scheduler_does_not_sleep_after_an_end(
 
 def test_whoever_touches_the_wake_file_wakes_the_scheduler(waiting: AirExecutor, home: Home) -> None:
     assert sync_beside(waiting, lambda: home.wake.write_bytes(b"")) < LONG
+
+
+def test_the_ends_of_others_and_those_that_are_known_wake_nobody(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_beside(waiting, lambda: home.wake.write_bytes(b""))
+    waiting.sync()
+    fleet.finish(home, fleet.hand_over(waiting, fleet.make_task())[0])
+    waiting.sync()
+    waiting.get_event_buffer()
+    monkeypatch.setattr(waiting, "_rules", Rules(0.3, takes_over=True))
+    assert sync_beside(waiting, (home.finished / "somebody-elses").touch) >= 0.3
+
+
+def test_whoever_wakes_the_scheduler_while_it_works_is_heard(waiting: AirExecutor, home: Home) -> None:
+    sync_beside(waiting, lambda: home.wake.write_bytes(b""))
+    waiting.sync()
+    assert waiting._site is not None
+    rung = waiting._site.bell._rung
+    home.wake.write_bytes(b"")
+    assert rung.wait(LONG)
+    began = time.monotonic()
+    waiting.sync()
+    assert time.monotonic() - began < LONG
 
 
 def test_a_spool_that_was_made_anew_is_watched(waiting: AirExecutor, home: Home) -> None:
