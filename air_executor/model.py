@@ -178,6 +178,8 @@ class Job:
     """Whether somebody waits for a marker in spool/finished."""
     template: str | None = None
     """The module that a template may have preloaded, so that a task `python -m <module>` is forked, not executed."""
+    variant: str | None = None
+    """What the jobs have in common for which a template may have prepared more than its module."""
     max_parallel: int | None = None
     """How many tasks run at once; None means the host's cores."""
     timeout: float | None = None

@@ -139,7 +139,7 @@ def check_job(job: model.Job) -> None:
     for what, whole in {**LIMITS, "max_parallel": True}.items():
         if (limit := getattr(job, what)) is not None:
             check_number(what, limit, positive=True, whole=whole)
-    for what in ("trigger", "template", "external_id"):
+    for what in ("trigger", "template", "variant", "external_id"):
         if not isinstance(getattr(job, what), (str, type(None))):
             raise InvalidJobError(f"{what} must be text, not {_show(getattr(job, what))}")
     if not isinstance(job.labels, Mapping):

@@ -16,7 +16,7 @@ from air_executor.errors import InvalidNameError, SettingsError
 from air_executor.paths import HOME_NAME, HOME_VARIABLE, airflow_home
 
 SECTION = "air_executor"
-KNOWN = ("base_path", "start_runner", "queues", "slots", "python", "token_lifetime", "sync_wait")
+KNOWN = ("base_path", "start_runner", "queues", "slots", "python", "token_lifetime", "sync_wait", "warm_dags")
 TOKEN_LIFETIME = 7 * 24 * 3600.0
 """Seconds that the token of a workload lives: how long a task may wait in its queue."""
 SYNC_WAIT = 1.0
@@ -51,6 +51,8 @@ class Options:
     python: str = sys.executable
     token_lifetime: float = TOKEN_LIFETIME
     sync_wait: float = SYNC_WAIT
+    warm_dags: bool = False
+    """Whether tasks may be forked from a process that has parsed their DAG file."""
 
 
 def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
@@ -65,11 +67,12 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
         base_path=_base_path(_get(source, "base_path"), environ),
         default_queue=default_queue,
         queues=_queues(_get(source, "queues")) or (_check_queue("[operators] default_queue", default_queue),),
-        start_runner=_boolean("start_runner", _get(source, "start_runner")),
+        start_runner=_boolean("start_runner", _get(source, "start_runner"), default=True),
         slots=_slots(_get(source, "slots")),
         python=_python(_get(source, "python")),
         token_lifetime=_seconds("token_lifetime", _get(source, "token_lifetime"), TOKEN_LIFETIME),
         sync_wait=_seconds("sync_wait", _get(source, "sync_wait"), SYNC_WAIT, zero=True),
+        warm_dags=_boolean("warm_dags", _get(source, "warm_dags"), default=False),
     )
 
 
@@ -113,8 +116,8 @@ def _check_queue(where: str, name: str) -> str:
         raise SettingsError(f"{where}: {error}") from None
 
 
-def _boolean(name: str, value: str | None) -> bool:
-    word = str(value if value is not None else True).lower()
+def _boolean(name: str, value: str | None, *, default: bool) -> bool:
+    word = str(default if value is None else value).lower()
     if word not in _TRUE + _FALSE:
         raise SettingsError(f"[{SECTION}] {name} must be True or False, not {value!r}")
     return word in _TRUE

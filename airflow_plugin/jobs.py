@@ -12,7 +12,7 @@ from typing import Any
 from air_executor import model, store, validation
 from air_executor.errors import InvalidJobError
 from air_executor.paths import Home
-from airflow_plugin import keys
+from airflow_plugin import keys, warm
 from airflow_plugin.config import Options
 
 MODULE = "airflow_plugin.workload"
@@ -112,6 +112,7 @@ def submission(workload: Any, options: Options, home: Home, server: str) -> stor
     job.trigger = model.Trigger.EXECUTOR.value
     job.notify = True
     job.template = MODULE
+    job.variant = warm.variant_of(workload) if options.warm_dags and keys.is_task(workload) else None
     job.external_id = job.external_id or _fingerprint(workload)
     arguments = ["-m", MODULE, "--server", server, str(home.job(job.name).workload)]
     task = model.Task(options.python or sys.executable, arguments, id=TASK_ID, env=dict(task_options.env))

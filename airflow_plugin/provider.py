@@ -90,4 +90,11 @@ _OPTIONS: dict[str, Any] = {
         default="1",
         example="0.5",
     ),
+    "warm_dags": _option(
+        "boolean",
+        "Whether tasks are forked from a process that has parsed their DAG file already, as long as neither that file "
+        "nor anything it reads has changed.",
+        default="False",
+        example="True",
+    ),
 }

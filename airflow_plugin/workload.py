@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -312,6 +312,13 @@ def _load_certificates() -> None:
             load(client.API_SSL_CA_FILE_PATH, client.API_SSL_CERT_PATH)
     finally:
         client.log = log
+
+
+def prepare(variant: str) -> Collection[str]:
+    """Parse the DAG file that tasks have in common; a template calls it in a fork. Returns what was read."""
+    from airflow_plugin import warm
+
+    return warm.prepare(variant)
 
 
 def after_fork() -> None:

@@ -47,7 +47,7 @@ class Freshness:
         """
         began = self._since if since is None else since - _CLOCK_STEP
         now = time.time() + _CLOCK_STEP
-        for path in (*_module_files(), *(file for each in paths for file in _expand(os.fspath(each)))):
+        for path in (*module_files(), *(file for each in paths for file in _expand(os.fspath(each)))):
             if path not in self._files:
                 sign = self._files[path] = _sign(path)
                 if isinstance(sign, tuple) and began <= sign[0] / 1e9 <= now:
@@ -71,6 +71,36 @@ class Freshness:
             if packages.have_changed():
                 return f"packages were installed or removed in {path}"
         return None
+
+
+class Snapshot:
+    """Files and directories as they were when something was made of them; looked at every time, for they are few.
+
+    Args:
+        since: when making it began, in seconds since the epoch.
+    """
+
+    def __init__(self, paths: Iterable[str], since: float) -> None:
+        self._signs = {path: _exact_sign(path) for path in paths}
+        self._since = since - _CLOCK_STEP
+
+    def change(self) -> str | None:
+        """Which of them is not, or may not be, as it was; None if all are."""
+        for path, sign in self._signs.items():
+            if _exact_sign(path) != sign:
+                return f"{path} has changed"
+            if sign is not None and self._since <= sign[0] / 1e9 <= time.time() + _CLOCK_STEP:
+                return f"{path} was changed as it was loaded"
+        return None
+
+
+def _exact_sign(path: str) -> tuple[int, int, int] | None:
+    """Of a directory, it changes with what is in it by name."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class _Packages:
@@ -102,7 +132,8 @@ class _Packages:
             return frozenset()
 
 
-def _module_files() -> set[str]:
+def module_files() -> set[str]:
+    """The files of all modules that this process has loaded."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     return {file for file in files if isinstance(file, str)}
 

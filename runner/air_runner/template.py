@@ -2,7 +2,7 @@
 
 It is told what to fork over a socket and answers there, one JSON object a line:
 
-    runner -> template   {"launch": job name} · {"end": why}
+    runner -> template   {"launch": job name, "variant": text or null} · {"end": why}
     template -> runner   {"ready": pid} · {"launched": job name, "pid": pid} · {"exited": pid, "status": wait status}
                          · {"successor": pid} · {"stale": why}
 
@@ -19,6 +19,8 @@ The module that is preloaded may have
     preload()               imports more, and makes what is cached for each process
     after_fork()            resets what a fork must not share
     watched_paths()         files and directories beside its modules that are loaded, such as configuration
+    prepare(variant)        in a fork that is to launch all jobs of a variant (`variants`): makes what they have in
+                            common; returns the files and directories that it depends on
     reports_with(report)    in a fork that forks again: whoever imports what jobs import calls `report()` at its end
 """
 
@@ -38,10 +40,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from air_executor.paths import Home
-from air_runner import ephemeral, preloading, signals, taskloop, trial
+from air_runner import ephemeral, preloading, signals, taskloop, trial, variants
 from air_runner.channel import Channel
-from air_runner.freshness import Freshness
+from air_runner.freshness import Freshness, Snapshot, module_files
 from air_runner.learning import WORKS, Learner, packages_mark
+from air_runner.variants import Variants
 
 EXIT_UNSAFE = 3
 """The module did something that makes forking unsafe."""
@@ -72,6 +75,7 @@ class Template:
         self.freshness = freshness
         self.learner = learner
         self.trial: trial.Trial | None = None
+        self.variants: Variants | None = None
         self.ended = False
 
     def serve(self) -> int:
@@ -81,10 +85,12 @@ class Template:
         while not self.channel.closed and not self.ended:
             self._start_trial()
             self._listen_to_runner(not (self.trial and self.trial.holds))
-            for key, _ in self.selector.select(None if self.trial is None else self.trial.next_moment):
+            for key, _ in self.selector.select(self._patience()):
                 if not self.ended:
                     key.data()
             self._watch_trial()
+            if self.variants is not None:
+                self.variants.check()
         if self.trial is not None:
             self.trial.kill()
         self._close()  # ephemeral runners go on, and what Python closes as it ends must not be told of their ends
@@ -101,7 +107,17 @@ class Template:
             self.selector.register(self.learner, selectors.EVENT_READ, self.learner.listen)
         self.known = frozenset(sys.modules) | (self.learner.decided() if self.learner else frozenset())
 
+        if self.has("prepare"):
+            self.variants = Variants(self.selector, self._start_variant, self.channel.send, self._launch)
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due by the clock."""
+        moments = [each.next_moment for each in (self.trial, self.variants) if each is not None]
+        return min((moment for moment in moments if moment is not None), default=None)
+
     def _close(self) -> None:
+        if self.variants is not None:
+            self.variants.forget()
         self.pipe.close()
         self.selector.close()
 
@@ -115,6 +131,8 @@ class Template:
     def _report_ended(self) -> None:
         self.pipe.read()
         for pid, status in signals.reap().items():
+            if self.variants is not None and self.variants.ended(pid):
+                continue
             self.channel.send({"exited": pid, "status": status})
 
     # --- Launches ---
@@ -127,12 +145,16 @@ class Template:
             if stale is not None:
                 self._end(stale)
             else:
-                self._launch(message["launch"])
+                self._launch_best(message["launch"], message["variant"])
 
     def _end(self, why: str) -> None:
         self._report_ended()
         self.channel.send({"stale": why})
         self.ended = True
+
+    def _launch_best(self, name: str, variant: str | None) -> None:
+        if variant is None or self.variants is None or not self.variants.ask(variant, name):
+            self._launch(name)
 
     def _launch(self, name: str) -> None:
         sys.stdout.flush()
@@ -176,8 +198,28 @@ class Template:
 
     def call(self, hook: str, *arguments: object) -> Any:
         """Call a function of the module, if it has it."""
-        function = getattr(sys.modules[self.module], hook, None)
-        return None if function is None else function(*arguments)
+        return getattr(sys.modules[self.module], hook)(*arguments) if self.has(hook) else None
+
+    def has(self, hook: str) -> bool:
+        """Whether the module has a function of that name."""
+        return hasattr(sys.modules[self.module], hook)
+
+    # --- Variants ---
+
+    def _start_variant(self, variant: str) -> tuple[int, Channel]:
+        ours, theirs = map(Channel, socket.socketpair())
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._become(lambda: self._be_variant(variant, theirs))
+        theirs.close()
+        return pid, ours
+
+    def _be_variant(self, variant: str, channel: Channel) -> int:
+        self.channel.close()
+        if self.trial is not None:
+            self.trial.channel.close()
+        return VariantTemplate(self, variant, channel).serve()
 
     # --- Preloading more ---
 
@@ -213,6 +255,7 @@ class Template:
         """In the fork: go on where the template was that it was forked from, which has read all that was sent to it."""
         self.channel = Channel(self.channel.connection)
         self.freshness.note(since=began)
+        self.variants = None
         self._open()
 
     def _watch_trial(self) -> None:
@@ -245,6 +288,58 @@ class Template:
     def _decide(self, running: trial.Trial) -> None:
         if self.learner is not None:
             self.learner.decide(running.loaded, running.refused, well=running.done)
+
+
+class VariantTemplate(Template):
+    """A fork of a template that launches the jobs of one variant, for a while."""
+
+    def __init__(self, origin: Template, variant: str, channel: Channel) -> None:
+        super().__init__(
+            origin.home, origin.runner_id, origin.module, origin.rules, channel, origin.freshness, learner=None
+        )
+        self._variant = variant
+        self._began = self._used_at = time.monotonic()
+
+    def serve(self) -> int:
+        """Prepare, and fork until the template is gone, or what was prepared is out of date, or nobody wants it."""
+        try:
+            self._snapshot = self._prepare()
+        except Exception as error:
+            self.channel.send({"refused": f"{type(error).__name__}: {error}"})
+            return 1
+        return super().serve()
+
+    def _prepare(self) -> Snapshot:
+        began, loaded, before = time.time(), module_files(), preloading.Footprint.take()
+        read = self.call("prepare", self._variant)
+        if why := preloading.why_unsafe() or before.difference(preloading.Footprint.take()):
+            raise preloading.NotPreloadableError(why)
+        preloading.freeze()
+        return Snapshot({*read, *(module_files() - loaded)}, began)
+
+    def _open(self) -> None:
+        super()._open()
+        self.variants = None
+
+    def _patience(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+    @property
+    def _until(self) -> float:
+        return min(self._began + variants.MAX_AGE, self._used_at + variants.IDLE_SECONDS)
+
+    def _obey(self) -> None:
+        """Its template sees to what both have loaded."""
+        for message in self.channel.receive():
+            if self.ended or self._snapshot.change() is not None:
+                self.ended = True
+                return
+            self._used_at = time.monotonic()
+            self._launch(message["launch"])
+
+    def _watch_trial(self) -> None:
+        """It has none; but its time may have come."""
+        self.ended = self.ended or time.monotonic() >= self._until
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -53,8 +53,8 @@ class TemplateProcess:
         """Whether it has launched a job."""
         self.stale: str | None = None
         """Why it has ended: what it has loaded is not what is on disk."""
-        self.asked: dict[str, None] = {}
-        """Jobs it was asked to launch, or will be, and has not answered."""
+        self.asked: dict[str, str | None] = {}
+        """Jobs it was asked to launch, or will be, and has not answered; and their variants."""
         self._unsent: deque[str] = deque()
         self.started_at = time.monotonic()
         ours, theirs = socket.socketpair()
@@ -70,9 +70,9 @@ class TemplateProcess:
         process.returncode = 0  # reaped by the daemon
         self.pid = process.pid
 
-    def ask(self, job_name: str) -> None:
+    def ask(self, job_name: str, variant: str | None) -> None:
         """Ask for a launch, now or once it is ready."""
-        self.asked[job_name] = None
+        self.asked[job_name] = variant
         self._unsent.append(job_name)
         self._send()
 
@@ -83,7 +83,8 @@ class TemplateProcess:
     def _send(self) -> None:
         """Only so many at a time: a socket holds some 280 messages, and one that does not fit would be lost."""
         while self.ready and self._unsent and len(self.asked) - len(self._unsent) < MAX_UNANSWERED:
-            self.channel.send({"launch": self._unsent.popleft()})
+            name = self._unsent.popleft()
+            self.channel.send({"launch": name, "variant": self.asked[name]})
 
     def receive(self) -> list[Event]:
         """What it has to say."""
@@ -139,7 +140,7 @@ class ForkLauncher:
         module = job.template or LIGHT
         if not self.warm(module):
             return [Refused(job.name)]
-        self._templates[module].ask(job.name)
+        self._templates[module].ask(job.name, job.variant)
         return []
 
     def warm(self, module: str) -> bool:
@@ -223,8 +224,8 @@ class ForkLauncher:
 
     def _replace(self, process: TemplateProcess) -> None:
         if self.warm(process.module):
-            for name in process.asked:
-                self._templates[process.module].ask(name)
+            for name, variant in process.asked.items():
+                self._templates[process.module].ask(name, variant)
         else:
             self._on_events([Refused(name) for name in process.asked])
 
