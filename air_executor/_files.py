@@ -95,13 +95,14 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
     """Create `path`, which must not exist yet. Not atomic: for directories that nobody sees yet, and for markers."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with _naming(path):
-            _write_all(fd, data)
-            if durable:
-                os.fsync(fd)
-    except BaseException:  # a full disk: half a file would count as a whole one
+        _write_all(fd, data)
+        if durable:
+            os.fsync(fd)
+    except BaseException as error:  # a full disk: half a file would count as a whole one
         with contextlib.suppress(OSError):
             path.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the system says what went wrong with a descriptor, and not whose it was
         raise
     finally:
         os.close(fd)
@@ -122,7 +123,7 @@ def replace(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
     try:
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105
     except IsADirectoryError:  # somebody's damage: it is kept, and must not be in the way for ever
         set_directory_aside(path)
         temporary.replace(path)
@@ -340,6 +341,6 @@ def _ends_with_newline(fd: int) -> bool:
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    written = os.write(fd, data) if data else 0
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])

@@ -288,10 +288,15 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None), list, dict})
+
+
 def to_dict(value: Job | Task | Process | Exit) -> dict[str, Any]:
     """What is written to a file."""
     plain: dict[str, Any] = {name: getattr(value, name) for name in _declared(type(value).__name__)}
     for name, content in plain.items():
+        if type(content) in _PLAIN:
+            continue
         if isinstance(content, (Process, Exit)):
             plain[name] = to_dict(content)
         elif isinstance(content, enum.Enum):

@@ -48,6 +48,11 @@ class _ForgetfulPath(PosixPath):
     def _parse_path(cls, path: str) -> tuple[str, str, list[str]]:
         return "", "/" if path.startswith("/") else "", [part for part in path.split("/") if part not in ("", ".")]
 
+    def __fspath__(self) -> str:
+        """For the system, which needs no path in its shortest form: making that is what takes longest."""
+        text: str = os.path.join(*self._raw_paths)  # type: ignore[attr-defined]  # noqa: PTH118
+        return text
+
 
 class JobPaths:
     """The files of one job."""

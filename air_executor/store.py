@@ -47,6 +47,8 @@ def ensure_home(home: Home) -> None:
         HomeError: it is not a directory, or cannot be written to.
     """
     for directory in home.directories:
+        if os.path.isdir(directory):  # noqa: PTH112  # a submission comes here, and mostly all are there
+            continue
         try:
             _files.make_directory(directory)
         except (FileExistsError, NotADirectoryError):
@@ -176,8 +178,8 @@ def _place_all(
 
 def _write_directory(directory: Path, submission: Submission, *, durable: bool) -> None:
     paths, job = JobPaths(directory), submission.job
-    directory.mkdir(mode=_files.PRIVATE_DIRECTORY)
-    paths.logs.mkdir(mode=_files.PRIVATE_DIRECTORY)
+    os.mkdir(directory, _files.PRIVATE_DIRECTORY)  # noqa: PTH102
+    os.mkdir(paths.logs, _files.PRIVATE_DIRECTORY)  # noqa: PTH102
     _files.write_new(paths.state, _json.pretty(state_content(job)), durable=durable)
     _files.write_new(paths.tasks, _json.pretty(tasks_content(job, submission.tasks)), durable=durable)
     journal.record_job(paths.events, job, None, by=job.trigger, why="submitted")
@@ -188,7 +190,7 @@ def _write_directory(directory: Path, submission: Submission, *, durable: bool) 
 def _place(home: Home, temporary: Path, job: model.Job, refused: dict[str, AirExecutorError]) -> bool:
     """Rename into place; a directory is never renamed over another that holds something."""
     try:
-        temporary.rename(home.job(job.name).root)
+        os.rename(temporary, home.job(job.name).root)  # noqa: PTH104
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
@@ -208,10 +210,7 @@ def _publish(home: Home, submissions: Sequence[Submission]) -> tuple[list[Submis
             if _withdraw(home, submission.job):
                 continue
         created.append(submission)
-    for queue in {submission.job.queue for submission in created}:
-        with contextlib.suppress(OSError):  # the jobs are durable, and their markers can be made again from them
-            _files.sync_directory(home.queue(queue))
-    return created, failure
+    return created, failure  # a power cut may take the markers; the jobs are durable, and a runner makes them again
 
 
 def _withdraw(home: Home, job: model.Job) -> bool:

@@ -108,6 +108,8 @@ def writer_lives(name: str) -> bool | None:
 
 def remove(path: Path) -> bool:
     """Remove one; whether it is gone. What is left of it is found again."""
+    if not os.path.lexists(path):
+        return True
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -158,7 +158,7 @@ class Air:
     def run_jobs(self, count: int) -> None:
         names = self._submit(count)
         waiting, claims = self.home.queue(model.DEFAULT_QUEUE), self.home.claims(self.runner.id)
-        while any(waiting.iterdir()) or any(claims.iterdir()):
+        while not (_is_empty(waiting) and _is_empty(claims)):
             time.sleep(PAUSE)
         assert all(store.read(self.home, name).state is model.JobState.COMPLETED for name in names)
 
@@ -181,6 +181,11 @@ class Air:
     ) -> store.Submission:
         self._number += 1
         return store.Submission(model.Job(f"job-{self._number:06}", queue=queue), [model.Task(command, args or [])])
+
+
+def _is_empty(directory: Path) -> bool:
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
 
 
 # --- What must not cost more when there are many ---
