@@ -101,7 +101,7 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
     except BaseException as error:  # a full disk: half a file would count as a whole one
         with contextlib.suppress(OSError):
             path.unlink()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # the system says what went wrong with a descriptor, and not whose it was
         raise
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,31 @@ from air_executor.paths import Home, JobPaths
 
 MENDING_WAIT = 5.0
 """Seconds to wait for others who are just moving away what is in the place of a lock."""
+
+
+Sign = tuple[int, int, int] | None
+"""Inode, time and size of a file; None if there is none."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the files of a job said at a moment at which it was not locked."""
+
+    job: model.Job
+    tasks: list[model.Task]
+    signs: list[Sign]
+    """Of the files, from before they were read."""
+
+    @classmethod
+    def at(cls, home: Home, name: str) -> Look:
+        """Read a job, for somebody who takes it a moment later; raises as `store.read`."""
+        signs = _signs(home.job(name))
+        job = store.read(home, name)
+        return cls(job, _read_tasks(home, job), signs)
+
+    def holds(self, paths: JobPaths) -> bool:
+        """Whether the files are still these: each change makes another file, or a longer one."""
+        return self.signs == _signs(paths) and not temporaries.within(paths.root)
 
 
 class HeldJob:
@@ -33,8 +59,12 @@ class HeldJob:
         self._lock = lock
 
     @classmethod
-    def acquire(cls, home: Home, name: str, *, wait: float = 0.0) -> HeldJob:
+    def acquire(cls, home: Home, name: str, *, wait: float = 0.0, look: Look | None = None) -> HeldJob:
         """Lock a job and read it.
+
+        Args:
+            wait: seconds, if somebody else holds it.
+            look: what was read a moment ago, which need not be read again if it still holds.
 
         Raises:
             NotFoundError: there is no such job.
@@ -44,6 +74,8 @@ class HeldJob:
         store.check_exists(home, name)  # before the lock file is created: an unknown job must stay unknown
         lock = lock_job(home, name, wait)
         try:
+            if look is not None and look.holds(home.job(name)):
+                return cls(home, lock, look.job, look.tasks)
             job = store.read(home, name)
             _finish_writing(home.job(name), job)
             tasks = _read_tasks(home, job)
@@ -236,6 +268,18 @@ def _finish_writing(paths: JobPaths, job: model.Job) -> None:
     for path in left:
         if path.name.startswith(written) or temporaries.is_of_the_dead(path.name):
             temporaries.remove(path)
+
+
+def _signs(paths: JobPaths) -> list[Sign]:
+    signs: list[Sign] = []
+    for path in (paths.state, paths.tasks, paths.events):
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            signs.append(None)
+        else:
+            signs.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return signs
 
 
 def _read_tasks(home: Home, job: model.Job) -> list[model.Task]:

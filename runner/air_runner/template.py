@@ -39,6 +39,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from air_executor import held
 from air_executor.paths import Home
 from air_runner import ephemeral, preloading, signals, taskloop, trial, variants
 from air_runner.channel import Channel
@@ -159,9 +160,10 @@ class Template:
     def _launch(self, name: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        look = ephemeral.look_at(self.home, name)
         pid = os.fork()
         if pid == 0:
-            self._become(lambda: self._run_job(name))
+            self._become(lambda: self._run_job(name, look))
         self.channel.send({"launched": name, "pid": pid})
 
     def _become(self, body: Callable[[], int]) -> NoReturn:
@@ -178,7 +180,7 @@ class Template:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _run_job(self, name: str) -> int:
+    def _run_job(self, name: str, look: held.Look | None) -> int:
         os.setsid()
         self.channel.close()
         if self.trial is not None:
@@ -186,15 +188,15 @@ class Template:
         self.call("after_fork")
         preloading.renew_randomness()
         if self.learner is None:
-            return self._run(name)
+            return self._run(name, look)
         report = self.learner.reporter(name, self.known)
         self.call("reports_with", report)
-        code = self._run(name)
+        code = self._run(name, look)
         report()
         return code
 
-    def _run(self, name: str) -> int:
-        return ephemeral.run_job(self.home, name, self.runner_id, self.rules, module=self.module)
+    def _run(self, name: str, look: held.Look | None) -> int:
+        return ephemeral.run_job(self.home, name, self.runner_id, self.rules, module=self.module, look=look)
 
     def call(self, hook: str, *arguments: object) -> Any:
         """Call a function of the module, if it has it."""

@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from air_executor import AirExecutorClient, JobState, processes, repair, runners, spool
+from air_executor.client import to_task
 from air_executor.errors import NotFoundError
 from air_executor.model import ExitKind, Job, Task, TaskStatus
 from air_executor.paths import Home
-from air_executor.store import Submission
+from air_executor.store import Submission, submit_batch
 from air_executor.testing import wait_for
 from tests.runner.conftest import StartRunner
 
@@ -294,12 +295,42 @@ def test_a_killed_template_costs_no_job(client: AirExecutorClient, home: Home, s
     for number in range(20):
         client.create_job(f"j{number}", [shell("sleep 0.2")])
         if number == 10:
-            template = wait_for(
-                lambda: [p for p in psutil.Process(runner.popen.pid).children() if "air_runner.template" in p.cmdline()]
-            )
+            template = wait_for(lambda: [p for p in psutil.Process(runner.popen.pid).children() if is_template(p)])
             template[0].kill()
     for number in range(20):
         assert ended(client, f"j{number}").state is JobState.COMPLETED
+
+
+def test_templates_that_are_killed_while_200_jobs_flow_cost_none_and_repeat_none(
+    client: AirExecutorClient, home: Home, start_runner: StartRunner, tmp_path: Path
+) -> None:
+    runner, record = start_runner(), tmp_path / "record"
+    line = {"command": "sh", "args": ["-c", 'echo "$AIR_EXECUTOR_JOB $AIR_EXECUTOR_TASK" >>"$0"', str(record)]}
+    client.create_job("of-tasks", [line] * 200)
+    names = [f"j{number}" for number in range(200)]
+    assert not submit_batch(home, [Submission(Job(name), [to_task(line)]) for name in names])
+    for count in (10, 60, 110):
+        wait_for(lambda count=count: record.exists() and record.read_text().count("task-1\n") >= count)
+        killed = wait_for(lambda: [p for p in psutil.Process(runner.popen.pid).children() if is_template(p)])
+        for template in killed:
+            template.kill()
+    states = {name: ended(client, name).state for name in ("of-tasks", *names)}
+    assert set(states.values()) == {JobState.COMPLETED}, states
+    tasks = [f"of-tasks task-{number}" for number in range(1, 201)]
+    assert sorted(record.read_text().splitlines()) == sorted([*tasks, *(f"{name} task-1" for name in names)])
+
+
+FORKED = 0x40
+"""Of a process that executed no program since it was forked (PF_FORKNOEXEC of linux/sched.h)."""
+
+
+def is_template(process: psutil.Process) -> bool:
+    """And no ephemeral runner that was forked from one, which has its command line, and its parent once it is gone."""
+    try:
+        flags = processes.read(process.pid, "stat").rpartition(b")")[2].split()[6]
+        return "air_runner.template" in process.cmdline() and not int(flags) & FORKED
+    except (OSError, psutil.NoSuchProcess):
+        return False
 
 
 def client_job(client: AirExecutorClient, name: str) -> str:

@@ -66,7 +66,7 @@ def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError("no")
 
     (tmp_path / "a").write_bytes(b"old")
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no"):
         _files.replace(tmp_path / "a", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from air_executor import _files, held, journal, model, processes, spool, store
+from air_executor import _files, held, journal, model, processes, spool, store, temporaries
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState, Task, TaskStatus
 from air_executor.paths import Home
@@ -32,6 +34,47 @@ def test_a_job_that_is_not_there_stays_away(home: Home) -> None:
     with pytest.raises(NotFoundError):
         held.HeldJob.acquire(home, "a")
     assert not home.job("a").root.exists()
+
+
+def test_what_was_read_before_the_lock_counts_while_it_holds(
+    home: Home, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit("a")
+    look = held.Look.at(home, "a")
+    monkeypatch.setattr(store, "read", lambda *_: pytest.fail("was read again"))
+    with held.HeldJob.acquire(home, "a", look=look) as job:
+        assert job.job is look.job and job.tasks is look.tasks
+
+
+def start_elsewhere(home: Home) -> None:
+    with held.HeldJob.acquire(home, "a") as job:
+        job.start(processes.identify(1, "r"), by="another")
+
+
+def note_an_event(home: Home) -> None:
+    job, [task] = store.read(home, "a"), store.read_tasks(home, "a")
+    task.status = TaskStatus.RUNNING
+    journal.record_task(home.job("a").events, job, task, TaskStatus.PENDING, model.now())
+
+
+def begin_an_attempt(home: Home) -> None:
+    """As a holder that died between the files of a new attempt."""
+    tasks = [Task("false", id="task-1", job_name="a", created_at=model.now())]
+    text = json.dumps(store.tasks_content(store.read(home, "a"), tasks))
+    temporaries.of_attempt(home.job("a").tasks, 1).write_text(text)
+
+
+@pytest.mark.parametrize("change", [start_elsewhere, note_an_event, begin_an_attempt])
+def test_what_has_changed_before_the_lock_is_read_again(
+    home: Home, submit: Submit, change: Callable[[Home], None]
+) -> None:
+    submit("a")
+    look = held.Look.at(home, "a")
+    change(home)
+    with held.HeldJob.acquire(home, "a", look=look) as job:
+        found = job.job, job.tasks
+    with held.HeldJob.acquire(home, "a") as job:
+        assert (job.job, job.tasks) == found != (look.job, look.tasks)
 
 
 def test_a_damaged_job_is_not_left_locked(home: Home, submit: Submit) -> None:

@@ -65,7 +65,7 @@ def test_a_job_is_durable_before_anybody_can_see_it(home: Home, monkeypatch: pyt
     spy(os, "fsync", lambda fd: "content" if Path(f"/dev/fd/{fd}").is_file() else "directory")
     spy(_files, "sync_filesystem", lambda path: "content")
     spy(_files, "sync_directory", lambda path: f"sync {path.name}" if not path.name.startswith(".tmp") else "content")
-    spy(Path, "rename", lambda self, target: "place")
+    spy(os, "rename", lambda source, target: "place")
     spy(spool, "enqueue", lambda home, job: "enqueue")
     store.submit_batch(home, [store.Submission(Job(f"j{n}"), [Task("true")]) for n in range(count)])
     order = [step for step in steps if step != "directory"]
@@ -76,7 +76,7 @@ def test_a_job_is_durable_before_anybody_can_see_it(home: Home, monkeypatch: pyt
         assert order.count("content") == 1, "durability is paid once for the batch"
         assert last_content < min(places)
     assert max(places) < order.index("sync jobs") < order.index("enqueue")
-    assert order[-1] == "sync default"
+    assert order[-1] == "enqueue", "a marker that a power cut takes is made again from the job"
 
 
 def test_a_batch_refuses_one_and_takes_the_others(home: Home, submit: Submit) -> None:
