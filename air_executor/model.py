@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import enum
 import functools
+import os
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
@@ -154,7 +154,7 @@ class Job:
     """One unit of submission: the content of state.json."""
 
     name: str
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: os.urandom(16).hex())
     state: JobState = JobState.WAITING
     created_at: str = ""
     updated_at: str = ""

@@ -9,10 +9,8 @@ import contextlib
 import math
 import os
 import selectors
-import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -240,8 +238,10 @@ def start_detached(home: Home, options: StartOptions) -> str:
     Raises:
         RunnerError: it ended at once or did not become ready; the message has the last line it wrote.
     """
+    import subprocess
+
     log = home.runner_log
-    runner_id = options.name or f"{processes.host_name()}-{uuid.uuid4().hex[:6]}"
+    runner_id = options.name or f"{processes.host_name()}-{os.urandom(3).hex()}"
     reader, writer = os.pipe()
     try:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def enqueue(home: Home, job: model.Job, *, durable: bool = True) -> Marker:
     marker = marker_of(job)
     path = marker.path(home)
     if not _create(path) and path.is_dir():  # nobody would take that for a marker, and the job would wait for ever
-        path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}"))
+        path.rename(path.with_name(f".{path.name}.{os.urandom(4).hex()}"))
         _files.create_marker(path)
     if durable:
         with contextlib.suppress(OSError):  # the job itself is durable, and the marker can be made again from it

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -322,6 +321,8 @@ def damaged_job(home: Home, name: str, why: str) -> model.Job:
     """What stands for a job whose state.json cannot be read: the same each time it is looked at."""
     moment = model.from_timestamp(home.job(name).root.stat().st_mtime)
     job = model.Job(name=name, state=model.JobState.FAILED, created_at=moment, updated_at=moment, queued_at=moment)
+    import hashlib
+
     job.id = hashlib.sha256(name.encode()).hexdigest()[:32]
     job.finished_at = moment
     job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")

@@ -13,12 +13,11 @@ alone however long it takes.
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import functools
-import hashlib
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +65,7 @@ def _this_process(pid: int) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{binascii.crc32(text.encode()):08x}"
 
 
 def is_temporary(name: str) -> bool:
@@ -112,6 +111,8 @@ def remove(path: Path) -> bool:
         return True
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
+            import shutil
+
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ with safe characters and told apart by a hash.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,6 +47,8 @@ def is_name(text: str) -> bool:
 
 def make_name(*parts: str, key: str) -> str:
     """A readable name from any text, at most 200 bytes; the hash of `key` keeps two long or odd names apart."""
+    import hashlib
+
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     room = MAX_NAME_BYTES - len(digest) - len(parts)
     slugs = [_UNSAFE.sub("_", part).strip("_") or "x" for part in parts]

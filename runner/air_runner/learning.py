@@ -70,6 +70,7 @@ class Learner:
         """By which job a module was reported first."""
         self._repeated: dict[str, None] = {}
         self._tired = False
+        self._packages = packages_mark()
         self.learned = Learned()
         reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         reader.setblocking(False)
@@ -84,8 +85,9 @@ class Learner:
         self._reader.close()
         return Reporter(self._writer, known, job)
 
-    def begin(self, base_ms: float, packages: str) -> None:
+    def begin(self, base_ms: float) -> None:
         """Read what is known, and note what the template itself took."""
+        packages = self._packages
 
         def change(known: Knowledge) -> None:
             if known.packages != packages:

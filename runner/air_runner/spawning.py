@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +54,8 @@ def _find(command: str, environment: Mapping[bytes, bytes]) -> str | None:
 
 
 def _spawn_slowly(argv: Sequence[str], environment: Mapping[bytes, bytes], output: int, cwd: str | None) -> int:
+    import subprocess
+
     process = subprocess.Popen(  # noqa: S603
         argv,
         stdin=subprocess.DEVNULL,

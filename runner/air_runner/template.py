@@ -37,15 +37,17 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from air_executor import held
 from air_executor.paths import Home
 from air_runner import ephemeral, preloading, signals, taskloop, trial, variants
 from air_runner.channel import Channel
 from air_runner.freshness import Freshness, Snapshot, module_files
-from air_runner.learning import WORKS, Learner, packages_mark
 from air_runner.variants import Variants
+
+if TYPE_CHECKING:
+    from air_runner.learning import Learner
 
 EXIT_UNSAFE = 3
 """The module did something that makes forking unsafe."""
@@ -357,7 +359,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     connection = socket.socket(fileno=options.socket)
     os.set_inheritable(options.socket, False)
-    freshness, packages = Freshness(began), packages_mark()
+    home, freshness = Home(options.home), Freshness(began)
+    learner = _learner(home, options.module) if options.learn else None
     try:
         took = preloading.preload(options.module)
     except Exception as error:
@@ -366,11 +369,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unsafe := preloading.why_unsafe():
         sys.stderr.write(f"template: {options.module} cannot be forked: {unsafe}\n")
         return EXIT_UNSAFE
-    home = Home(options.home)
-    learner = None
-    if options.learn and WORKS:
-        learner = Learner(home, options.module)
-        learner.begin(took, packages)
+    if learner is not None:
+        learner.begin(took)
     ephemeral.prepare()
     template = Template(
         home, options.runner, options.module, taskloop.Rules.of(options), Channel(connection), freshness, learner
@@ -378,6 +378,13 @@ def main(arguments: list[str] | None = None) -> int:
     freshness.note(template.call("watched_paths") or ())
     preloading.freeze()
     return template.serve()
+
+
+def _learner(home: Home, module: str) -> Learner | None:
+    """Imported only where something is learned: each page of a template costs all its forks."""
+    from air_runner import learning
+
+    return learning.Learner(home, module) if learning.WORKS else None
 
 
 if __name__ == "__main__":
