@@ -96,10 +96,12 @@ def _noted(path: Path) -> Iterator[Cut]:
 
 
 def _cut_off(path: Path, size: int, line: str) -> None:
-    fd = _files.open_to_append(path)
+    """The line first: a log that is short enough is left alone, should this process be killed between the two."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # not to append: then the system takes no other place
     try:
-        os.ftruncate(fd, size)
         whole = size == 0 or os.pread(fd, 1, size - 1) == b"\n"
-        os.write(fd, (line if whole else f"\n{line}").encode() + b"\n")
+        last = (line if whole else f"\n{line}").encode() + b"\n"
+        os.pwrite(fd, last, size)
+        os.ftruncate(fd, size + len(last))
     finally:
         os.close(fd)

@@ -31,9 +31,10 @@ class Backlog:
 
     def replace(self, markers: Iterable[spool.Marker]) -> None:
         """Know exactly these."""
-        self._heap = list(dict.fromkeys(markers))
-        self._known = set(self._heap)
-        heapq.heapify(self._heap)
+        known = set(markers)
+        if known != self._known:
+            self._known, self._heap = known, list(known)
+            heapq.heapify(self._heap)
 
     def pop(self) -> spool.Marker | None:
         """The job to start next; None if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -239,6 +240,31 @@ def test_the_next_who_writes_the_end_cuts_off_what_was_noted(client: AirExecutor
     last = f"\n{KEEP.format(1, 'job')}\n".encode()
     assert paths.log("t").read_bytes() == b"x" * (MIB + 1000) + last
     assert not paths.cuts.exists() and not home.config.exists()
+
+
+class KilledError(BaseException):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "write", "pwrite"])
+def test_a_cut_that_was_cut_off_itself_is_carried_out_by_the_next(
+    home: Home, client: AirExecutorClient, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    client.create_job("a", [shell("true", id="t")])
+    paths = home.job("a")
+    paths.log("t").write_bytes(b"x" * (2 * MIB))
+    cuts.note(paths, cuts.Cut(1, {"t": 0}))
+    original = getattr(os, call)
+
+    def killed_after(*arguments: object) -> None:
+        original(*arguments)
+        raise KilledError
+
+    with monkeypatch.context() as patched, contextlib.suppress(KilledError):
+        patched.setattr(os, call, killed_after)
+        cuts.carry_out(paths)
+    cuts.carry_out(paths)
+    assert paths.log("t").read_bytes() == b"x" * MIB + b"\n" + cuts.Cut(1, {}).line.encode() + b"\n"
 
 
 # --- A task that runs in the ephemeral runner itself ---

@@ -306,7 +306,7 @@ def test_more_jobs_than_a_socket_holds_are_all_asked_for(home: Home, monkeypatch
     other = Channel(theirs)
     names = [f"job-{number}" for number in range(1000)]
     for name in names:
-        process.ask(name)
+        process.ask(name, None)
     other.send({"ready": 1})
     launched: list[str] = []
     asked: list[str] = []
