@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,7 +83,7 @@ def prepare(variant: str) -> frozenset[str]:
         "bundle_name": name,
     }
     parse = dagbag.BundleDagBag
-    with _watching() as seen, _without_supervisor(seen):
+    with _watching() as seen, _without_supervisor(seen), _own_handlers():
         bag = parse(**wanted)
     if seen.fault is not None:
         raise NotWarmError(seen.fault)
@@ -158,6 +159,17 @@ class _Nobody:
     def __getattr__(self, name: str) -> Any:
         self._seen.forbid("asks Airflow for something")
         raise NotWarmError("there is no supervisor to ask")
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Airflow leaves what it handles these signals with while it parses; a task gets its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGSEGV)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class System:
 SYSTEMS = {
     "air": System("airflow_plugin.AirExecutor"),
     "air-recommended": System("airflow_plugin.AirExecutor", {"SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0"}),
+    "air-warm": System("airflow_plugin.AirExecutor", {"AIR_EXECUTOR__WARM_DAGS": "True"}),
     "local": System("LocalExecutor"),
     "celery": System("CeleryExecutor", {"CELERY__WORKER_CONCURRENCY": "32"}, celery=True),
 }

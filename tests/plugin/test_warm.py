@@ -1,0 +1,212 @@
+"""Warm DAGs: what may be parsed for others, what it depends on, and that nobody is given anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import textwrap
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing import dagbag
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+from air_runner import preloading
+from airflow_plugin import config, jobs, warm
+from tests.plugin import fleet
+
+DAG = """
+    from airflow.sdk import DAG, task
+    with DAG("a", schedule=None):
+        @task
+        def t():
+            pass
+        t()
+    """
+
+
+@pytest.fixture
+def dags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that is a bundle of that name."""
+    directory = tmp_path / "dags"
+    directory.mkdir()
+    bundles = [
+        {
+            "name": "here",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(directory)},
+        }
+    ]
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
+    return directory
+
+
+def write(dags: Path, top: str = "", name: str = "file.py") -> Path:
+    path = dags / name
+    path.write_text(textwrap.dedent(top) + "\n" + textwrap.dedent(DAG))
+    return path
+
+
+def in_a_fork(function: Callable[[], Any]) -> Any:
+    """What a function returns in a process of its own, for it changes its process for ever."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with os.fdopen(writer, "wb") as file:
+                pickle.dump(function(), file)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        answer = file.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return pickle.loads(answer)  # noqa: S301  # of our own fork
+
+
+def prepare(name: str = "file.py") -> tuple[frozenset[str], str | None]:
+    """What was read, and why it was refused."""
+
+    def attempt() -> tuple[frozenset[str], str | None]:
+        try:
+            return warm.prepare(json.dumps(["here", None, name])), None
+        except warm.NotWarmError as error:
+            return frozenset(), str(error)
+
+    found: tuple[frozenset[str], str | None] = in_a_fork(attempt)
+    return found
+
+
+def bag(path: Path, **changes: Any) -> Any:
+    given = {"dag_folder": str(path), "safe_mode": False, "load_op_links": False, "bundle_path": path.parent}
+    return dagbag.BundleDagBag(**{**given, "bundle_name": "here", **changes})
+
+
+def test_the_process_is_as_before_but_for_the_dags(dags: Path) -> None:
+    """Else the template would refuse it."""
+    write(dags)
+
+    def attempt() -> str | None:
+        before = preloading.Footprint.take()
+        warm.prepare(json.dumps(["here", None, "file.py"]))
+        return preloading.why_unsafe() or before.difference(preloading.Footprint.take())
+
+    assert in_a_fork(attempt) is None
+
+
+def test_whoever_parses_that_file_is_given_what_was_parsed(dags: Path) -> None:
+    path = write(dags)
+
+    def attempt() -> list[bool]:
+        warm.prepare(json.dumps(["here", None, "file.py"]))
+        first, second, other = bag(path), bag(path), bag(path, safe_mode=True)
+        return [first is second, first is other, sorted(other.dags) == sorted(first.dags) == ["a"]]
+
+    assert in_a_fork(attempt) == [True, False, True]
+
+
+def test_the_arguments_are_those_that_a_task_gives(dags: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Airflow parses otherwise one day, a task parses its file itself, and this says why it became slow."""
+    from types import SimpleNamespace
+
+    import structlog
+    from airflow.sdk.execution_time import task_runner
+
+    write(dags)
+    bundle = SimpleNamespace(name="here", version=None)
+    ti = SimpleNamespace(dag_id="no such DAG", task_id="t")
+    what = SimpleNamespace(bundle_info=bundle, dag_rel_path="file.py", ti=ti, ti_context=SimpleNamespace())
+
+    def attempt() -> list[bool]:
+        parsed: list[Any] = []
+        real = dagbag.BundleDagBag
+        monkeypatch.setattr(dagbag, "BundleDagBag", lambda **given: parsed.append(given) or real(**given))
+        warm.prepare(json.dumps(["here", None, "file.py"]))
+        monkeypatch.setattr(task_runner, "_maybe_reschedule_startup_failure", lambda **_: None)
+        with pytest.raises(SystemExit):
+            task_runner.parse(what, structlog.get_logger())  # type: ignore[arg-type]
+        return [len(parsed) == 1]
+
+    assert in_a_fork(attempt) == [True]
+
+
+def test_all_that_is_read_is_known(dags: Path) -> None:
+    (dags / "helper.py").write_text("VALUE = 1\n")
+    (dags / "names.yaml").write_text("[]")
+    (dags / "configs").mkdir()
+    write(
+        dags,
+        """
+        from pathlib import Path
+        import helper
+        HERE = Path(__file__).parent
+        (HERE / "names.yaml").read_text()
+        list((HERE / "configs").glob("*.yaml"))
+        if (HERE / "missing.yaml").exists():
+            raise ValueError
+        try:
+            open(HERE / "optional.yaml")
+        except FileNotFoundError:
+            pass
+        """,
+    )
+    paths, why = prepare()
+    assert why is None
+    own = {path for path in paths if path.startswith(f"{dags}")}
+    assert {f"{dags}/{name}" for name in ("file.py", "names.yaml", "configs", "optional.yaml")} <= own
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("from airflow.sdk import Variable\nVariable.get('a', default='b')", "asks Airflow"),
+        ("from airflow.sdk import Connection\ntry:\n  Connection.get('a')\nexcept Exception:\n  ...", "asks Airflow"),
+        ("import socket\ntry:\n  socket.create_connection(('127.0.0.1', 9))\nexcept OSError:\n  ...", "socket"),
+        ("import subprocess\nsubprocess.run(['true'])", "subprocess.Popen"),
+        ("import os\nos.system('true')", "os.system"),
+        ("import os\nos.environ['A'] = 'b'", "os.putenv"),
+        ("from pathlib import Path\nPath(__file__).with_name('new').write_text('')", "opens a file for writing"),
+        ("from pathlib import Path\nPath(__file__).with_name('new').mkdir()", "os.mkdir"),
+        ("import sqlite3\nsqlite3.connect(':memory:')", "sqlite3.connect"),
+        ("raise ValueError('no')", "gives no DAG"),
+        ("import sys\nsys.exit(3)", "gives no DAG"),
+    ],
+)
+def test_what_does_more_than_read_is_refused(dags: Path, does: str, why: str) -> None:
+    write(dags, does)
+    assert why in (prepare()[1] or "")
+
+
+def test_a_file_without_a_dag_is_refused(dags: Path) -> None:
+    (dags / "file.py").write_text("A = 1\n")
+    assert "gives no DAG" in (prepare()[1] or "")
+    assert "gives no DAG" in (prepare("missing.py")[1] or "")
+
+
+def test_only_tasks_have_a_variant_and_only_if_that_is_wanted(home: Any) -> None:
+    task, callback = fleet.make_task(), fleet.make_callback()
+    for wanted in (False, True):
+        options = config.Options(home.root, "default", ("default",), warm_dags=wanted)
+        variants = [jobs.submission(each, options, home, "http://x").job.variant for each in (task, callback)]
+        assert variants == [warm.variant_of(task) if wanted else None, None]
+
+
+def test_tasks_of_one_file_have_one_variant_and_those_of_another_version_another() -> None:
+    first, second = fleet.make_task(), fleet.make_task()
+    assert warm.variant_of(first) == warm.variant_of(second)
+    second.bundle_info.version = "abc"
+    assert warm.variant_of(first) != warm.variant_of(second)
+
+
+def test_a_bundle_that_is_unknown_is_an_error(dags: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        warm.prepare(json.dumps(["nowhere", None, "file.py"]))
+    assert DagBundlesManager().get_bundle("here")  # type: ignore[no-untyped-call]
