@@ -6,6 +6,7 @@ every job would find changed (environment, working directory) is found by compar
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
@@ -13,8 +14,6 @@ import re
 import signal
 import site
 import sys
-import sysconfig
-import threading
 import time
 import warnings
 from collections.abc import Collection, Iterable
@@ -54,12 +53,19 @@ def freeze() -> None:
 
 def why_unsafe() -> str | None:
     """What makes a fork of this process unsound, if anything does."""
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if others:
+    if others := _named_threads():
         return f"it started the threads {', '.join(others)}"
     if left := _lasting_threads():
         return f"it started {left} threads that are not Python's"
     return None
+
+
+def _named_threads() -> list[str]:
+    """Those that Python knows. Asked for, `threading` would be in the process, and do something in each fork."""
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return []
+    return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
 
 
 def _lasting_threads() -> int:
@@ -79,7 +85,7 @@ def _threads() -> int:
     try:
         return len(os.listdir("/proc/self/task"))  # noqa: PTH208
     except OSError:
-        return threading.active_count()
+        return 1 + len(_named_threads())
 
 
 # --- One module ---
@@ -169,14 +175,14 @@ def load(name: str) -> float:
 # --- What jobs import ---
 
 
+@functools.cache
 def _installed_in() -> tuple[str, ...]:
     """The directories of the standard library and of installed packages."""
+    import sysconfig
+
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     found = {*map(sysconfig.get_path, kinds), *site.getsitepackages(), site.getusersitepackages()}
     return tuple(f"{each}/" for path in found if path for each in {path.rstrip("/"), os.path.realpath(path)})
-
-
-_INSTALLED_IN = _installed_in()
 
 
 def is_installed(name: str, module: ModuleType | None) -> bool:
@@ -186,7 +192,7 @@ def is_installed(name: str, module: ModuleType | None) -> bool:
     """
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
-    if not isinstance(origin, str) or not origin.startswith(_INSTALLED_IN):
+    if not isinstance(origin, str) or not origin.startswith(_installed_in()):
         return False
     folder, file = origin.split("/")[-2:]
     last = name.rpartition(".")[2]

@@ -7,10 +7,10 @@ itself, so nothing ever fails because of one.
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import signal
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from air_runner.channel import Channel
-
-log = logging.getLogger(__name__)
 
 GONE = -1
 """The pid of one that was reaped."""
@@ -123,7 +121,7 @@ class Variants:
             if "ready" in message:
                 variant.ready = True
             elif "refused" in message:
-                log.info("not prepared: %s: %s", variant.name, message["refused"])
+                sys.stderr.write(f"template: not prepared: {variant.name}: {message['refused']}\n")
                 self._remember(variant.name, time.monotonic() + REFUSED_FOR)
             else:
                 variant.asked.pop(message.get("launched", ""), None)
