@@ -112,6 +112,7 @@ class Bell:
         self._rung = threading.Event()
         self._watch: Watch | None = None
         self._seen: tuple[object, ...] | None = None
+        self._may_have_missed = False
 
     def wait(self, seconds: float) -> None:
         """Wait until it rings, at most so long; where nobody may be able to ring it, until the next look is due."""
@@ -127,7 +128,8 @@ class Bell:
     def mute(self) -> bool:
         """What rang so far will be looked at now; whether it was somebody who has made work."""
         self._rung.clear()
-        return self._watch is not None and self._home.wake in self._watch.take()
+        missed, self._may_have_missed = self._may_have_missed, False
+        return missed or (self._watch is not None and self._home.wake in self._watch.take())
 
     def close(self) -> None:
         """Watch no more."""
@@ -136,7 +138,10 @@ class Bell:
             self._watch = None
 
     def _begin(self) -> None:
-        """Again, when the spool was deleted and made anew: a watch stays with what it began to watch."""
+        """Again, when the spool was deleted and made anew: a watch stays with what it began to watch.
+
+        Somebody may have made work between the scheduler's last look and this.
+        """
         directories = (self._home.finished, self._home.wake.parent)
         seen = tuple(map(_files.identity, directories))
         if seen != self._seen:
@@ -144,6 +149,8 @@ class Bell:
             self._watch = Watch(directories, self._rung.set)
             self._watch.start()
             self._seen = seen
+            self._may_have_missed = True
+            self._rung.set()
 
 
 def are_processors_busy() -> bool:

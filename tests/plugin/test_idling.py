@@ -85,6 +85,8 @@ def waiting(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirExecutor
     monkeypatch.setenv("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0")
     monkeypatch.setattr(idling, "LOOK_INTERVAL", LONG)
     executor = fleet.start_executor()
+    for _ in range(2):  # what was done before it began to listen is looked at
+        executor.sync()
     yield executor
     executor.end()
 
@@ -167,11 +169,21 @@ def test_whoever_wakes_the_scheduler_while_it_works_is_heard(waiting: AirExecuto
     assert time.monotonic() - began < LONG
 
 
+def test_work_that_was_made_before_it_listened_is_looked_at(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__SYNC_WAIT", str(LONG))
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0")
+    executor = fleet.start_executor()
+    began = time.monotonic()
+    executor.sync()
+    assert executor._woken and time.monotonic() - began < LONG
+    executor.end()
+
+
 def test_a_spool_that_was_made_anew_is_watched(waiting: AirExecutor, home: Home) -> None:
-    sync_beside(waiting, lambda: home.wake.write_bytes(b""))
-    waiting.sync()  # does not wait: who woke it has made work, in which the next round may find more
     home.spool.rename(home.spool.with_name("old"))
     home.finished.mkdir(parents=True)
+    waiting.sync()
+    waiting.sync()
     assert sync_beside(waiting, lambda: home.wake.write_bytes(b"")) < LONG
 
 
