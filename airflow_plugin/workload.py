@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import enum
+import functools
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -33,6 +33,7 @@ MAX_REASON = 1000
 
 PRELOADED = (
     "airflow_plugin.coordinator",
+    "airflow_plugin.plugin",
     "airflow.dag_processing.bundles.local",
     "airflow.dag_processing.bundles.manager",
     "airflow.dag_processing.dagbag",
@@ -121,17 +122,25 @@ def read(path: Path) -> Any:
     Raises:
         InvalidWorkloadError: there is none.
     """
-    from airflow.executors import workloads
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InvalidWorkloadError(f"the workload {path} cannot be read: {error.strerror}") from None
     try:
-        return TypeAdapter[Any](workloads.ExecutorWorkload).validate_json(content)
+        return _adapter().validate_json(content)
     except ValidationError as error:
         raise InvalidWorkloadError(f"{path} holds no workload of this Airflow: {_problems(error)}") from None
+
+
+@functools.cache
+def _adapter() -> Any:
+    """Knows all kinds of workloads."""
+    from airflow.executors import workloads
+    from pydantic import TypeAdapter
+
+    return TypeAdapter[Any](workloads.ExecutorWorkload)
 
 
 def _problems(error: Any) -> str:
@@ -260,16 +269,16 @@ def explain(error: Exception, server: str) -> str:
 
 
 def _prepare_process() -> None:
-    from airflow.sdk.log import configure_logging
     from airflow.settings import dispose_orm
 
     from air_executor import processes
+    from airflow_plugin import warming
 
     processes.become_subreaper()  # what a task leaves behind stays in reach, however it detached itself
     # A runner that the scheduler started has inherited that this is a server, which would let tasks use the database.
     os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
     dispose_orm(do_log=False)
-    configure_logging(json_output=False, output=sys.stdout, colored_console_log=False)
+    warming.configure_logging_for_supervisor()
 
 
 def _end(code: ExitCode, reason: str) -> int:
@@ -290,28 +299,15 @@ def _exit_on_signal(number: int, _frame: object) -> None:
 
 def preload() -> None:
     """Import what workloads need; a template calls it before it forks."""
+    from airflow_plugin import warming
+
     for name in PRELOADED:
         importlib.import_module(name)
     for name in LIKELY:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    _load_certificates()
-
-
-def _load_certificates() -> None:
-    """Airflow's client reads all public certificates, which takes a third of the time of a short task."""
-    from airflow.sdk.api import client
-
-    load = getattr(client.Client, "_get_ssl_context_cached", None)
-    if load is None:
-        return
-    log = client.log
-    client.log = logging.getLogger("airflow_plugin.preload")  # a structlog logger keeps the stream it first wrote to
-    try:
-        with contextlib.suppress(OSError):  # a wrong path is told where it matters: in the task
-            load(client.API_SSL_CA_FILE_PATH, client.API_SSL_CERT_PATH)
-    finally:
-        client.log = log
+    _adapter()
+    warming.warm()
 
 
 def prepare(variant: str) -> Collection[str]:

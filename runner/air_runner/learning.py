@@ -37,13 +37,13 @@ WORKS = sys.platform == "linux"
 class Reporter:
     """The jobs' end of the socket. A template's child has it, and so do the child's children."""
 
-    def __init__(self, connection: socket.socket, known: frozenset[str], job: str) -> None:
-        self._connection, self._known, self._job = connection, known, job
+    def __init__(self, connection: socket.socket, loaded: preloading.Loaded, job: str) -> None:
+        self._connection, self._loaded, self._job = connection, loaded, job
 
     def __call__(self) -> None:
         """Tell the template what this process had to import. Never fails, and never waits."""
         try:
-            if names := preloading.imported_since(self._known):
+            if names := self._loaded.since():
                 report = _fit(self._job, names)
                 self._connection.send(report, socket.MSG_DONTWAIT)
         except Exception as error:  # the job's own end is at stake, and it did nothing wrong
@@ -80,10 +80,10 @@ class Learner:
         """Where reports arrive."""
         return self._reader.fileno()
 
-    def reporter(self, job: str, known: frozenset[str]) -> Reporter:
+    def reporter(self, job: str, loaded: preloading.Loaded) -> Reporter:
         """In a child: what it reports with."""
         self._reader.close()
-        return Reporter(self._writer, known, job)
+        return Reporter(self._writer, loaded, job)
 
     def begin(self, base_ms: float) -> None:
         """Read what is known, and note what the template itself took."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import itertools
 import os
 import re
 import signal
@@ -23,6 +24,8 @@ from types import ModuleType
 from air_executor import processes
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
+_STRAYS = 20
+"""How many modules may have gone from `sys.modules`, so that there are more new ones than it has grown by."""
 _UNREAL = frozenset({"__main__", "__mp_main__"})
 
 FOR_EVERY_JOB = ("ctypes",)
@@ -201,10 +204,26 @@ def is_installed(name: str, module: ModuleType | None) -> bool:
     )
 
 
-def imported_since(known: Collection[str]) -> list[str]:
-    """The installed modules that were imported beside the known ones; those that imported others go before these."""
-    new = [name for name in reversed(list(sys.modules)) if name not in known and name not in _UNREAL]
-    return [name for name in new if _NAME.match(name) and is_installed(name, sys.modules.get(name))]
+class Loaded:
+    """The modules that are loaded when this is made, and what is imported later."""
+
+    def __init__(self, also: Collection[str] = ()) -> None:
+        self._known = frozenset(sys.modules)
+        self._ignored = frozenset(also)
+        self._count = len(sys.modules)
+
+    def since(self) -> list[str]:
+        """The installed modules that were imported since; those that imported others go before these.
+
+        What was imported last is last in `sys.modules`. The rest of it is left alone: to look at a name is to write
+        to its page, which a fork shares with others until then.
+        """
+        missing = len(sys.modules) - self._count
+        names = []
+        for name in list(itertools.islice(reversed(sys.modules), missing + _STRAYS)):
+            if name not in self._known and name not in self._ignored and _NAME.match(name):
+                names.append(name)
+        return [name for name in names if name not in _UNREAL and is_installed(name, sys.modules.get(name))]
 
 
 def renew_randomness() -> None:

@@ -108,7 +108,7 @@ class Template:
         self.selector.register(self.channel, selectors.EVENT_READ, self._obey)
         if self.learner is not None:
             self.selector.register(self.learner, selectors.EVENT_READ, self.learner.listen)
-        self.known = frozenset(sys.modules) | (self.learner.decided() if self.learner else frozenset())
+        self.loaded = preloading.Loaded(self.learner.decided() if self.learner else ())
 
         if self.has("prepare"):
             self.variants = Variants(self.selector, self._start_variant, self.channel.send, self._launch)
@@ -191,7 +191,7 @@ class Template:
         preloading.renew_randomness()
         if self.learner is None:
             return self._run(name, look)
-        report = self.learner.reporter(name, self.known)
+        report = self.learner.reporter(name, self.loaded)
         self.call("reports_with", report)
         code = self._run(name, look)
         report()

@@ -26,7 +26,7 @@ from air_runner.channel import Channel
 PATIENCE = 30.0
 """Seconds that one module may take."""
 
-HOLD = 0.5
+HOLD = 1.0
 """Seconds that launches wait for a trial: the next job would need as long to import the same."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -82,8 +83,14 @@ with DAG("samples"):
         print("MODE is", os.environ.get("MODE"))
         print("variables:", sorted(name for name in os.environ if "COORDINATOR" in name or "PROCESS_CONTEXT" in name))
 
+    @task
+    def imports() -> None:
+        print("there already:", "imaplib" in sys.modules)
+        importlib.import_module("imaplib")
+
     succeeds()
     raises()
+    imports()
     fails_and_leaves_a_child()
     skips()
     reschedules()

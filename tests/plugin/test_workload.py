@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import model, processes, spool, store
+from air_executor import model, preloads, processes, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
@@ -96,6 +96,9 @@ def marks(stage: tuple[Home, Api, Path]) -> Path:
 def home(stage: tuple[Home, Api, Path], monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", str(stage[0].root))
     monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__START_RUNNER", "False")
+    monkeypatch.setenv(
+        "AIRFLOW__AIR_EXECUTOR__SYNC_WAIT", "0"
+    )  # or a quick end is collected before a test looks for it
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", stage[1].url)
     return stage[0]
 
@@ -110,9 +113,7 @@ def start(executor: AirExecutor, work: Any) -> str:
 
 def finish(executor: AirExecutor, home: Home, name: str) -> model.Job:
     """Wait for the end of a job, and report it."""
-    wait_for(lambda: name in spool.finished(home), SECONDS, f"the end of {name}")
-    executor.sync()
-    assert not executor.running
+    wait_for(lambda: executor.sync() or not executor.running, SECONDS, f"the end of {name}")
     return store.read(home, name)
 
 
@@ -220,6 +221,15 @@ def test_a_file_that_cannot_be_imported_says_why(executor: AirExecutor, home: Ho
     job = run(executor, home, work)
     assert job.exit is not None
     assert "Dag not found during start up" in job.exit.reason and "no_such_module" in job.exit.reason
+
+
+def test_what_tasks_import_is_preloaded(executor: AirExecutor, home: Home, api_server: Api) -> None:
+    for _ in range(2):
+        assert "there already: False" in log_of(home, run(executor, home, sample("imports")))
+    path = preloads.own_file(home)
+    known = wait_for(lambda: (m := preloads.read(path).of("airflow_plugin.workload").modules) and "imaplib" in m and m)
+    assert "there already: True" in log_of(home, run(executor, home, sample("imports")))
+    assert not [name for name in known if "samples" in name], "nothing of DAG files"
 
 
 # --- What Airflow answers ---
