@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import model, preloads, processes, spool, store
+from air_executor import model, preloads, processes, store
 from air_executor.client import AirExecutorClient
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
