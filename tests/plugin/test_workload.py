@@ -114,6 +114,7 @@ def start(executor: AirExecutor, work: Any) -> str:
 def finish(executor: AirExecutor, home: Home, name: str) -> model.Job:
     """Wait for the end of a job, and report it."""
     wait_for(lambda: executor.sync() or not executor.running, SECONDS, f"the end of {name}")
+    wait_for(lambda: not home.job(name).workload.exists(), what="the last steps of the end")
     return store.read(home, name)
 
 
