@@ -298,18 +298,21 @@ def _finish_writing(home: Home, name: str) -> None:
             job.settle()
 
 
-def requeue_lost(home: Home, name: str) -> bool:
+def requeue_lost(home: Home, name: str, job: model.Job | None = None) -> bool:
     """Give a waiting job its marker back if it has none and nobody has claimed it; whether that was so.
 
     Looked at once more under the lock, because the job may be between two files of somebody who is just working on it.
+
+    Args:
+        job: what was just read of it.
     """
-    if not _is_lost(home, store.read(home, name)):
+    if not _is_lost(home, job or store.read(home, name)):
         return False
     try:
-        with held.HeldJob.acquire(home, name) as job:
-            if not _is_lost(home, job.job):
+        with held.HeldJob.acquire(home, name) as taken:
+            if not _is_lost(home, taken.job):
                 return False
-            spool.enqueue(home, job.job)
+            spool.enqueue(home, taken.job)
             return True
     except (JobBusyError, NotFoundError, CorruptFileError):
         return False

@@ -295,7 +295,7 @@ class AirExecutor(Guarded, BaseExecutor):
         if job.state.terminal:
             self._report(entry, results.report(job, keys.kind_of(entry.key)))
         elif job.state is JobState.WAITING:
-            repair.requeue_lost(site.home, entry.name)  # its submitter died just before it was queued
+            repair.requeue_lost(site.home, entry.name, job)  # its submitter died just before it was queued
         if job.state.terminal or announced:
             spool.collect_finished(site.home, entry.name)
 
