@@ -247,7 +247,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self._woken = site.bell.mute()
             self._collect(site, time.monotonic())
             self._check_some(site, time.monotonic(), CHECKS_WHEN_IDLE)
-        if self.event_buffer and len(self.running) >= idling.processors():
+        if self._rules.sync_wait and self.event_buffer and len(self.running) >= idling.processors():
             site.bell.gather()
             self._woken |= site.bell.mute()
             self._collect(site, time.monotonic())
