@@ -129,9 +129,11 @@ class Air:
         self.client = AirExecutorClient(self.home.root)
         self.runner = testing.RunnerProcess(self.home, ["--linger", "600"], output=root / "runner.out")
         self._number = 0
+        self._over: list[str] = []
 
     def close(self) -> None:
         testing.end_everything(self.home, self.runner)
+        assert all(store.read(self.home, name).state is model.JobState.COMPLETED for name in self._over)
 
     def submitting(self) -> Iterator[tuple[str, float]]:
         """Into a queue that nobody serves."""
@@ -146,7 +148,7 @@ class Air:
             self.client.submit(self._submission(queue="unserved"))
 
     def starts(self, count: int) -> Iterator[float]:
-        """Seconds from the return of a submission to the first thing that the job does."""
+        """Seconds from the call of a submission, which is durable when it returns, to the first thing the job does."""
         for _ in range(count):
             submission = self._submission("/bin/date", ["+%s.%N"])
             began = time.time()
@@ -160,7 +162,7 @@ class Air:
         waiting, claims = self.home.queue(model.DEFAULT_QUEUE), self.home.claims(self.runner.id)
         while not (_is_empty(waiting) and _is_empty(claims)):
             time.sleep(PAUSE)
-        assert all(store.read(self.home, name).state is model.JobState.COMPLETED for name in names)
+        self._over += names
 
     def run_tasks(self, count: int) -> None:
         submission = self._submission()
