@@ -33,6 +33,8 @@ AFTER_SENDING = 0.25
 """Seconds to wait after workloads were handed over, if the scheduler has had no more of them right after that."""
 BUSY_INTERVAL = 0.02
 """Seconds between looks at whether they are."""
+IDLE_LOOKS = 4
+"""How many looks in a row have to find one idle: they often all wait for the API server for a moment."""
 PAUSE = 0.1
 """Seconds to wait where there are other executors, or things that are to be tried again soon."""
 _LOADAVG = Path("/proc/loadavg")
@@ -122,7 +124,9 @@ class Bell:
     def gather(self) -> None:
         """Let others ring, too, while every processor has something to do."""
         deadline = time.monotonic() + TOGETHER
-        while time.monotonic() < deadline and are_processors_busy():
+        idle = 0
+        while time.monotonic() < deadline and idle < IDLE_LOOKS:
+            idle = 0 if are_processors_busy() else idle + 1
             time.sleep(BUSY_INTERVAL)
 
     def mute(self) -> bool:
