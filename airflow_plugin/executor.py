@@ -38,7 +38,7 @@ RETRY_HOME = 1.0
 """Seconds between two looks whether the home can be used again."""
 CHECK_EACH = 30.0
 """Seconds in which every job is looked at once, in case its announcement was lost."""
-CHECKS_AT_ONCE, CHECKS_WHEN_IDLE = 5, 100
+CHECKS_AT_ONCE, CHECKS_WHEN_IDLE = 2, 100
 """How many are looked at in a heartbeat, and in each part of one that only waits."""
 QUEUE_INTERVAL = 10.0
 """Seconds between two looks for queues that nobody serves; also the time that a runner has to start."""

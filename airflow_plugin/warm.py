@@ -111,7 +111,8 @@ class _Seen:
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
         """An audit event of Python's."""
         if event in FORBIDDEN or event.startswith(("ftplib.", "http.", "smtplib.", "urllib.")):
-            self.forbid(f"does what Python calls {event}")
+            if not (event.startswith("os.") and _is_bytecode(arguments[0])):
+                self.forbid(f"does what Python calls {event}")
         elif event == "open":
             self._note_file(arguments[0], arguments[2])
         elif event in LISTING:
@@ -121,7 +122,7 @@ class _Seen:
         if isinstance(path, int):
             return
         if isinstance(flags, int) and flags & _WRITING:
-            if _BYTECODE not in os.fsdecode(path) and os.fsdecode(path) != os.devnull:
+            if not _is_bytecode(path) and os.fsdecode(path) != os.devnull:
                 self.forbid("opens a file for writing")
         else:
             self._add(path)
@@ -131,6 +132,11 @@ class _Seen:
             text = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
             if not text.startswith(_CHANGING) and _BYTECODE not in text:
                 self.paths.add(text)
+
+
+def _is_bytecode(path: Any) -> bool:
+    """Python writes it beside what it imports."""
+    return isinstance(path, (str, bytes, os.PathLike)) and _BYTECODE in os.fsdecode(path)
 
 
 @contextmanager

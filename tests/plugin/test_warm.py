@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 import textwrap
 import traceback
 from collections.abc import Callable
@@ -138,7 +139,9 @@ def test_the_arguments_are_those_that_a_task_gives(dags: Path, monkeypatch: pyte
     assert in_a_fork(attempt) == [True]
 
 
-def test_all_that_is_read_is_known(dags: Path) -> None:
+@pytest.mark.parametrize("writes_bytecode", [False, True])
+def test_all_that_is_read_is_known(dags: Path, monkeypatch: pytest.MonkeyPatch, writes_bytecode: bool) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not writes_bytecode)
     (dags / "helper.py").write_text("VALUE = 1\n")
     (dags / "names.yaml").write_text("[]")
     (dags / "configs").mkdir()
