@@ -16,11 +16,10 @@ POINT = "point covered"
 """A property of a test: what was done, operation and system call."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        group = AIRFLOW if AIRFLOW in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(group.stem))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Here, because pytest-xdist reads the groups before any conftest's `pytest_collection_modifyitems`."""
+    group = AIRFLOW if AIRFLOW in item.path.parents else item.path
+    item.add_marker(pytest.mark.xdist_group(f"{group.parent.name}-{group.stem}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

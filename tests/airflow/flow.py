@@ -16,7 +16,7 @@ from tests.airflow import processes, rest, stack, waiting
 SIZES = {"flow": 300, "brook": 20}
 """How many tasks each DAG of dags/flow.py has."""
 
-KEPT = ("keepalive",)
+KEPT = ("keepalive", "wake")
 """Files of the spool that stand for no job."""
 
 LEFT_SECONDS = 180
