@@ -11,9 +11,10 @@
       spool/finished/<job name>
       spool/cancel/<job name>                   wakes the runner that has the job
       spool/control/<runner id>.<action>        drain, resume, stop
+      spool/wake                                written by who has made work for a scheduler
       runners/<runner id>.json
       components/<name>.json                    what start-dev.sh started
-      preload/<host>-<python>.json              what templates have learned to preload
+      preload/<host>-<python>-<installation>.json   what templates have learned to preload
       pipelines/<name>.toml
       logs/runner.log
 """

@@ -1,4 +1,4 @@
-"""What templates have learned to preload: one file for each host and Python, `preload/<host>-<python>.json`.
+"""What templates have learned to preload, `preload/<host>-<python>-<installation>.json`: one file for each such Python.
 
 Templates write it, under a lock, for several runners of a host may share a home; people read it, and may refuse
 modules. It holds what was decided. How often a module was seen is in the memory of a template alone.

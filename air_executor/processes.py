@@ -113,6 +113,9 @@ def _own_start_time(pid: int) -> int | None:
     return start_time(pid)
 
 
+os.register_at_fork(after_in_child=_own_start_time.cache_clear)  # its pid may be that of an ancestor that is gone
+
+
 def age(process: model.Process) -> float | None:
     """Seconds since a process of this host started, by a clock that nobody sets; None if that cannot be known."""
     if not is_local(process) or process.start_time == 0:

@@ -63,6 +63,9 @@ def _this_process(pid: int) -> str:
     return f"{_short(processes.host())}{_short(processes.boot_id())}-{pid}-{processes.identify(pid).start_time}"
 
 
+os.register_at_fork(after_in_child=_this_process.cache_clear)
+
+
 @functools.lru_cache(maxsize=8)
 def _short(text: str) -> str:
     return f"{binascii.crc32(text.encode()):08x}"

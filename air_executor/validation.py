@@ -16,6 +16,7 @@ from air_executor.errors import InvalidJobError, InvalidNameError
 MAX_NAME_BYTES = 200
 MAX_ID_BYTES = 120
 MAX_QUEUE_BYTES = 100
+MAX_VARIANT_BYTES = 400
 LIMITS = {"timeout": False, "memory_mb": True, "output_mb": True}
 """The limits that a job and a task may have, and whether each is a whole number."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -143,6 +144,8 @@ def check_job(job: model.Job) -> None:
     for what in ("trigger", "template", "variant", "external_id"):
         if not isinstance(getattr(job, what), (str, type(None))):
             raise InvalidJobError(f"{what} must be text, not {_show(getattr(job, what))}")
+    if job.variant is not None and len(job.variant.encode(errors="surrogateescape")) > MAX_VARIANT_BYTES:
+        raise InvalidJobError(f"variant is longer than {MAX_VARIANT_BYTES} bytes")
     if not isinstance(job.labels, Mapping):
         raise InvalidJobError(f"labels map text to text; {_show(job.labels)} does not")
     for key, value in job.labels.items():

@@ -19,6 +19,8 @@ SECTION = "air_executor"
 KNOWN = ("base_path", "start_runner", "queues", "slots", "python", "token_lifetime", "sync_wait", "warm_dags")
 TOKEN_LIFETIME = 7 * 24 * 3600.0
 """Seconds that the token of a workload lives: how long a task may wait in its queue."""
+MAX_SYNC_WAIT = 25.0
+"""Seconds; after 30 without a heartbeat, Airflow takes a scheduler for dead."""
 SYNC_WAIT = 1.0
 """Seconds that the scheduler may be held up to learn of the end of a task at once."""
 _TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
@@ -71,7 +73,7 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
         slots=_slots(_get(source, "slots")),
         python=_python(_get(source, "python")),
         token_lifetime=_seconds("token_lifetime", _get(source, "token_lifetime"), TOKEN_LIFETIME),
-        sync_wait=_seconds("sync_wait", _get(source, "sync_wait"), SYNC_WAIT, zero=True),
+        sync_wait=_sync_wait(_get(source, "sync_wait")),
         warm_dags=_boolean("warm_dags", _get(source, "warm_dags"), default=False),
     )
 
@@ -145,6 +147,13 @@ def _seconds(name: str, value: str | None, default: float, *, zero: bool = False
     if not 0 <= seconds < math.inf or (seconds == 0 and not zero):
         least = "of 0 or more" if zero else "above 0"
         raise SettingsError(f"[{SECTION}] {name} must be a number of seconds {least}, not {value!r}")
+    return seconds
+
+
+def _sync_wait(value: str | None) -> float:
+    seconds = _seconds("sync_wait", value, SYNC_WAIT, zero=True)
+    if seconds > MAX_SYNC_WAIT:
+        raise SettingsError(f"[{SECTION}] sync_wait must be at most {MAX_SYNC_WAIT:g} seconds, not {value!r}")
     return seconds
 
 

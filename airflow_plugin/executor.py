@@ -207,6 +207,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def sync(self) -> None:
         """Report what is over; each step for itself, so that trouble with one does not stop the others."""
+        self._waited = False
         site = self._open()
         if site is None:
             time.sleep(self._rules.pause if self._rules.takes_over else 0.0)
@@ -240,7 +241,6 @@ class AirExecutor(Guarded, BaseExecutor):
     def _wait(self, site: Site, now: Situation) -> None:
         """Wait for an end, and take together what comes together."""
         seconds = self._rules.seconds(now)
-        self._waited = bool(self.running) and (now.woken or seconds >= self._rules.sync_wait > 0)
         deadline = time.monotonic() + seconds
         while not (self._woken or self.event_buffer) and (left := deadline - time.monotonic()) > 0:
             site.bell.wait(left)
@@ -252,6 +252,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self._woken |= site.bell.mute()
             self._collect(site, time.monotonic())
         self._came_back = now.sent and not (self._woken or self.event_buffer)
+        self._waited = bool(self.running) and (now.woken or seconds >= self._rules.sync_wait > 0)
 
     def get_event_buffer(self, dag_ids: list[str] | None = None) -> dict[Any, Any]:
         """What became of the workloads; emptied."""

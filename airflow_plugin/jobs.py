@@ -112,7 +112,9 @@ def submission(workload: Any, options: Options, home: Home, server: str) -> stor
     job.trigger = model.Trigger.EXECUTOR.value
     job.notify = True
     job.template = MODULE
-    job.variant = warm.variant_of(workload) if options.warm_dags and keys.is_task(workload) else None
+    # A task with variables of its own may find another DAG in its file than the others.
+    if options.warm_dags and keys.is_task(workload) and not task_options.env:
+        job.variant = warm.variant_of(workload)
     job.external_id = job.external_id or _fingerprint(workload)
     arguments = ["-m", MODULE, "--server", server, str(home.job(job.name).workload)]
     task = model.Task(options.python or sys.executable, arguments, id=TASK_ID, env=dict(task_options.env))

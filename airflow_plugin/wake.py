@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cached_property
 from typing import Any
 
 from airflow.configuration import conf
 
+from air_executor import _files
 from air_executor.paths import Home
 from airflow_plugin import config
 
@@ -59,7 +61,7 @@ class WakeMiddleware:
         """Nobody may ever have used the home, and then nobody waits."""
         try:
             if self._home.spool.is_dir():
-                self._home.wake.write_bytes(b"")
+                os.close(os.open(self._home.wake, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _files.PRIVATE_FILE))
         except Exception:
             log.debug("No scheduler can be woken", exc_info=True)
 

@@ -16,18 +16,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from air_executor import validation
+
 FORBIDDEN = (
+    "os.chmod",
     "os.exec",
     "os.fork",
     "os.forkpty",
     "os.kill",
+    "os.link",
     "os.mkdir",
     "os.posix_spawn",
     "os.putenv",
     "os.remove",
     "os.rename",
     "os.rmdir",
+    "os.symlink",
     "os.system",
+    "os.truncate",
     "os.unsetenv",
     "pty.spawn",
     "signal.pthread_kill",
@@ -54,10 +60,11 @@ class NotWarmError(Exception):
     """The tasks of a DAG file have to parse it themselves; the message says why."""
 
 
-def variant_of(workload: Any) -> str:
-    """What the tasks of one DAG file have in common, as a template is told it."""
+def variant_of(workload: Any) -> str | None:
+    """What the tasks of one DAG file have in common, as a template is told it; None if that is too long to be told."""
     bundle = workload.bundle_info
-    return json.dumps([bundle.name, bundle.version, os.fspath(workload.dag_rel_path)])
+    variant = json.dumps([bundle.name, bundle.version, os.fspath(workload.dag_rel_path)], ensure_ascii=False)
+    return variant if len(variant.encode(errors="surrogateescape")) <= validation.MAX_VARIANT_BYTES else None
 
 
 def prepare(variant: str) -> frozenset[str]:
@@ -83,7 +90,7 @@ def prepare(variant: str) -> frozenset[str]:
         "bundle_name": name,
     }
     parse = dagbag.BundleDagBag
-    with _watching() as seen, _without_supervisor(seen), _own_handlers():
+    with _watching() as seen, _without_supervisor(seen), _own_handlers(), _loggers_as_before():
         bag = parse(**wanted)
     if seen.fault is not None:
         raise NotWarmError(seen.fault)
@@ -111,7 +118,7 @@ class _Seen:
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
         """An audit event of Python's."""
         if event in FORBIDDEN or event.startswith(("ftplib.", "http.", "smtplib.", "urllib.")):
-            if not (event.startswith("os.") and _is_bytecode(arguments[0])):
+            if not (event.startswith("os.") and arguments and _is_bytecode(arguments[0])):
                 self.forbid(f"does what Python calls {event}")
         elif event == "open":
             self._note_file(arguments[0], arguments[2])
@@ -176,6 +183,19 @@ def _own_handlers() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _loggers_as_before() -> Iterator[None]:
+    """What a file's loggers write, a task shall find configured as in a task, also if they wrote as it was parsed."""
+    import structlog
+
+    cached = structlog.get_config()["cache_logger_on_first_use"]
+    structlog.configure(cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        structlog.configure(cache_logger_on_first_use=cached)
 
 
 @contextmanager

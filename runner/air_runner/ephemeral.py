@@ -43,6 +43,9 @@ END_PAUSE = 0.2
 LOCK_WAIT = 2.0
 """Seconds to wait for the lock: somebody may be looking at it just now."""
 
+MAX_LOOK = 64 * 1024
+"""Bytes of a job's files that are read before a fork."""
+
 REAP_TIME = 2.0
 """Seconds to wait for processes that were killed: a big one takes a while to die."""
 
@@ -64,7 +67,9 @@ def look_at(home: Home, name: str) -> held.Look | None:
         None if there is anything about it: the fork sees to that.
     """
     try:
-        return held.Look.at(home, name)
+        paths = home.job(name)
+        size = paths.tasks.stat().st_size + paths.events.stat().st_size
+        return held.Look.at(home, name) if size <= MAX_LOOK else None  # others wait meanwhile
     except Exception:  # nothing of one job may end the template
         return None
 

@@ -80,6 +80,11 @@ class Learner:
         """Where reports arrive."""
         return self._reader.fileno()
 
+    def close(self) -> None:
+        """In a child that neither learns nor reports."""
+        self._reader.close()
+        self._writer.close()
+
     def reporter(self, job: str, loaded: preloading.Loaded) -> Reporter:
         """In a child: what it reports with."""
         self._reader.close()

@@ -32,6 +32,10 @@ FOR_EVERY_JOB = ("ctypes",)
 """What ephemeral runners import when they need it."""
 
 
+MAX_MIB = 100
+"""Memory that a module may take. What a fork shares with its template counts for the limits of its job."""
+
+
 class NotPreloadableError(Exception):
     """A module must not be preloaded; the message says why."""
 
@@ -159,7 +163,7 @@ def load(name: str) -> float:
     Raises:
         NotPreloadableError: it cannot be imported, or forking is unsafe now.
     """
-    before = Footprint.take()
+    before, resident = Footprint.take(), _resident_mb()
     began = time.perf_counter()
     try:
         importlib.import_module(name)
@@ -168,11 +172,22 @@ def load(name: str) -> float:
         raise NotPreloadableError(f"it cannot be imported by itself: {type(error).__name__}: {text}") from None
     took = (time.perf_counter() - began) * 1000
     why = why_unsafe() or before.difference(Footprint.take())
+    if why is None and (grown := _resident_mb() - resident) > MAX_MIB:
+        why = f"it takes {grown} MiB of memory, which would count for every job"
     if why is None and not is_installed(name, sys.modules.get(name)):
         why = "what has this name here is neither in site-packages nor of the standard library"
     if why is not None:
         raise NotPreloadableError(why)
     return round(took, 1)
+
+
+def _resident_mb() -> int:
+    """The memory of this process, MiB."""
+    try:
+        pages = int(processes.read(os.getpid(), "statm").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
 # --- What jobs import ---

@@ -7,6 +7,8 @@ import os
 import signal
 from collections.abc import Iterable
 
+from air_executor import processes
+
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -69,6 +71,8 @@ def reap() -> dict[int, int]:
 
 def has_no_children() -> bool:
     """Whether this process has no child, not even one that ended and was not reaped."""
+    if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+        return not processes.children()
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -33,7 +33,10 @@ def spawn(argv: Sequence[str], environment: Mapping[bytes, bytes], output: int, 
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
     ]
-    return os.posix_spawn(program, list(argv), environment, file_actions=actions, setsid=True, setsigdef=_RESTORED)
+    try:
+        return os.posix_spawn(program, list(argv), environment, file_actions=actions, setsid=True, setsigdef=_RESTORED)
+    except NotImplementedError:  # this Python was built where the C library had no such thing
+        return _spawn_slowly(argv, environment, output, cwd)
 
 
 def hide_descriptors() -> None:

@@ -39,7 +39,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from air_executor import held
+from air_executor import held, processes
 from air_executor.paths import Home
 from air_runner import ephemeral, preloading, signals, taskloop, trial, variants
 from air_runner.channel import Channel
@@ -87,7 +87,7 @@ class Template:
         self.channel.send({"ready": os.getpid()})
         while not self.channel.closed and not self.ended:
             self._start_trial()
-            self._listen_to_runner(not (self.trial and self.trial.holds))
+            self._listen_to_runner(not self._is_about_to_hand_over())
             for key, _ in self.selector.select(self._patience()):
                 if not self.ended:
                     key.data()
@@ -124,6 +124,10 @@ class Template:
         self.pipe.close()
         self.selector.close()
 
+    def _is_about_to_hand_over(self) -> bool:
+        """Whether a launch had better wait for whoever takes this process's place."""
+        return self.trial is not None and (self.trial.holds or (self.trial.done and self.channel.between_lines))
+
     def _listen_to_runner(self, wanted: bool) -> None:
         listens = self.channel in self.selector.get_map()
         if wanted and not listens:
@@ -136,6 +140,8 @@ class Template:
         for pid, status in signals.reap().items():
             if self.variants is not None and self.variants.ended(pid):
                 continue
+            if self.trial is not None and self.trial.pid == pid:
+                self.trial.reaped = True
             self.channel.send({"exited": pid, "status": status})
 
     # --- Launches ---
@@ -223,6 +229,8 @@ class Template:
         self.channel.close()
         if self.trial is not None:
             self.trial.channel.close()
+        if self.learner is not None:
+            self.learner.close()
         return VariantTemplate(self, variant, channel).serve()
 
     # --- Preloading more ---
@@ -252,6 +260,7 @@ class Template:
             traceback.print_exc()
         finally:
             if not succeeded:
+                processes.kill_descendants(os.getpid())  # what was imported may have started some
                 os._exit(1)
         channel.close()
 
@@ -263,14 +272,18 @@ class Template:
         self._open()
 
     def _watch_trial(self) -> None:
-        """Hand over to a trial that went well, once no message is half read; go on after another."""
+        """Hand over to a trial that went well; go on after another.
+
+        Not while a message is half read, or a variant has not said that it launched what it was asked to: nobody else
+        would hear of it.
+        """
         running = self.trial
         if running is None or self.ended:
             return
         running.give_up_if_late()
-        if running.done and self.channel.between_lines:
+        if running.done and self.channel.between_lines and not (self.variants and self.variants.owe):
             self._hand_over(running)
-        if running.channel.closed:
+        if running.channel.closed or running.refused is not None:
             self._give_up(running)
 
     def _hand_over(self, running: trial.Trial) -> None:

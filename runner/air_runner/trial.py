@@ -42,6 +42,8 @@ class Trial:
     refused: tuple[str, str] | None = None
     """The module that was the end of the trial, and why."""
     done: bool = False
+    reaped: bool = False
+    """Whether its process has ended, and its pid may be another's."""
     _trying: str | None = None
     _trying_since: float = field(default_factory=time.monotonic)
 
@@ -66,8 +68,8 @@ class Trial:
             self.kill()
 
     def kill(self) -> None:
-        """Nobody wants it any more. It is a child that was not waited for as long as its socket is open."""
-        if not self.channel.closed:
+        """Nobody wants it any more."""
+        if not self.reaped:
             os.kill(self.pid, signal.SIGKILL)
 
     def _blame(self, why: str) -> None:

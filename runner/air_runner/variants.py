@@ -34,7 +34,7 @@ MAX_AGE = 60.0
 PREPARE_TIMEOUT = 60.0
 """Seconds that preparing may take."""
 
-REPEATS_WITHIN = 600.0
+REPEATS_WITHIN = IDLE_SECONDS
 """Seconds within which a second job of a variant makes it worth preparing."""
 
 REFUSED_FOR = 300.0
@@ -152,6 +152,11 @@ class Variants:
         """Seconds until `check` may have something to do."""
         begun = [variant.began for variant in self._all.values() if not variant.ready]
         return max(0.0, min(begun) + PREPARE_TIMEOUT - time.monotonic()) + 0.01 if begun else None
+
+    @property
+    def owe(self) -> bool:
+        """Whether one has yet to answer."""
+        return any(variant.asked for variant in self._all.values())
 
     def forget(self) -> None:
         """In a fork of the template: these are not its own."""

@@ -18,7 +18,7 @@ from airflow_plugin.executor import AirExecutor
 from airflow_plugin.idling import Rules, Situation
 from tests.plugin import fleet
 
-LONG = 30.0
+LONG = 25.0
 """More than any of these tests takes: whoever waits so long was not woken."""
 RUNNING = Situation(reported=False, to_send=0, sent=False, follows=False, woken=False, running=3, free_slots=29)
 
@@ -228,6 +228,20 @@ def test_a_home_that_cannot_be_used_does_not_make_a_scheduler_spin(home: Home, m
     executor.sync()
     assert executor._site is None or not executor._usable
     assert time.monotonic() - began >= 0.03
+
+
+def test_a_home_that_refuses_after_a_wait_lets_the_scheduler_sleep(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.hand_over(waiting, fleet.make_task())
+    monkeypatch.setattr(waiting, "_rules", Rules(0.01))
+    waiting.sync()
+    waiting.sync()
+    assert len(waiting.get_event_buffer()) == 1, "it waited"
+    monkeypatch.setattr(waiting, "_usable", False)
+    monkeypatch.setattr(waiting, "_next_home", time.monotonic() + LONG)
+    waiting.sync()
+    assert len(waiting.get_event_buffer()) == 0
 
 
 def test_whether_processors_are_busy_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,6 +202,41 @@ def test_only_tasks_have_a_variant_and_only_if_that_is_wanted(home: Any) -> None
         assert variants == [warm.variant_of(task) if wanted else None, None]
 
 
+def test_a_task_with_variables_of_its_own_parses_its_file_itself(home: Any) -> None:
+    task = fleet.make_task()
+    task.ti.executor_config = {"env": {"TABLE": "staging"}}
+    options = config.Options(home.root, "default", ("default",), warm_dags=True)
+    assert jobs.submission(task, options, home, "http://x").job.variant is None
+
+
+def test_a_path_that_is_too_long_to_be_told_is_parsed_by_each_task() -> None:
+    task = fleet.make_task()
+    task.dag_rel_path = "x" * 1000
+    assert warm.variant_of(task) is None
+
+
+def test_what_logged_while_it_was_parsed_logs_as_configured_later(dags: Path) -> None:
+    write(dags, "import structlog\nLOG = structlog.get_logger()\nLOG.warning('parsed')")
+
+    def attempt() -> list[str]:
+        import structlog
+
+        structlog.configure(cache_logger_on_first_use=True)
+        warm.prepare(json.dumps(["here", None, "file.py"]))
+        said: list[str] = []
+
+        def note(_logger: Any, _method: str, event: Any) -> Any:
+            said.append(event["event"])
+            raise structlog.DropEvent
+
+        structlog.configure(processors=[note])
+        [module] = [each for each in list(sys.modules.values()) if getattr(each, "__file__", None) == f"{dags}/file.py"]
+        module.LOG.warning("run")
+        return said
+
+    assert in_a_fork(attempt) == ["run"]
+
+
 def test_tasks_of_one_file_have_one_variant_and_those_of_another_version_another() -> None:
     first, second = fleet.make_task(), fleet.make_task()
     assert warm.variant_of(first) == warm.variant_of(second)

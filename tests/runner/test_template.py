@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -21,7 +22,7 @@ from air_executor.paths import Home
 from air_executor.preloads import Verdict
 from air_executor.store import Submission
 from air_executor.testing import RunnerProcess, wait_for
-from air_runner import freshness
+from air_runner import freshness, template
 from tests.runner.conftest import StartRunner
 from tests.runner.test_lifecycle import ended
 
@@ -235,6 +236,8 @@ def site(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (packages / "connected.py").write_text("import socket\nFIRST = socket.socketpair()\n")
     (packages / "meddling.py").write_text("import os\nos.environ['MEDDLED'] = 'secret'\n")
+    (packages / "forking.py").write_text("import os, time\nif os.fork() == 0:\n    time.sleep(300)\n")
+    (packages / "big.py").write_text("X = bytearray(b'x') * (150 * 2**20)\n")
     (place / "mine.py").write_text("")
     wait_until_old(place)
     return packages
@@ -262,6 +265,25 @@ def test_what_jobs_import_again_and_again_is_preloaded(
     assert module.cost_ms is not None and 20 <= module.cost_ms < 1000
 
 
+def test_a_template_leaves_when_its_variants_have_answered(home: Home) -> None:
+    """Else nobody would hear of what they launched."""
+    left: list[object] = []
+    process = template.Template(home, "r", "json", None, None, None, None)  # type: ignore[arg-type]
+    process.channel = SimpleNamespace(between_lines=True)  # type: ignore[assignment]
+    open_end = SimpleNamespace(closed=False)
+    process.trial = SimpleNamespace(  # type: ignore[assignment]
+        done=True, holds=False, refused=None, channel=open_end, give_up_if_late=lambda: None
+    )
+    process.variants = SimpleNamespace(owe=True)  # type: ignore[assignment]
+    process._hand_over = left.append  # type: ignore[method-assign]
+    assert process._is_about_to_hand_over(), "nobody is asked anything more"
+    process._watch_trial()
+    assert not left
+    process.variants.owe = False  # type: ignore[union-attr, misc]
+    process._watch_trial()
+    assert left == [process.trial]
+
+
 def test_what_was_learned_outlives_runners_and_costs_nothing_then(
     home: Home, jobs: Jobs, start_runner: StartRunner, site: Path
 ) -> None:
@@ -284,6 +306,8 @@ def test_what_was_learned_outlives_runners_and_costs_nothing_then(
         ("threaded", "it started the threads Thread-"),
         ("connected", "it keeps a socket open"),
         ("meddling", "it changes the environment: MEDDLED"),
+        ("forking", "it changes the child processes"),
+        ("big", "it takes 15"),
     ],
 )
 def test_what_would_make_forking_unsafe_is_left_out(
@@ -292,7 +316,7 @@ def test_what_would_make_forking_unsafe_is_left_out(
     start_runner("--preload", "thing")
     for _ in range(2):
         jobs.say(name, "costly")
-    wait_for(lambda: len(known_of(home)) == 2)
+    wait_for(lambda: {name, "costly"} <= set(known_of(home)))
     third = jobs.say(name, "costly")
     assert third["new"] == [name] and third["forked"]
     module = known_of(home)[name]
@@ -356,7 +380,7 @@ def test_a_person_sees_and_decides(home: Home, jobs: Jobs, start_runner: StartRu
     start_runner("--preload", "thing")
     for _ in range(3):
         said = jobs.say("costly", "connected")
-    wait_for(lambda: len(known_of(home)) == 2)
+    wait_for(lambda: {name, "costly"} <= set(known_of(home)))
     shown = [line.split() for line in command(home).splitlines()]
     assert [row[:2] for row in shown if row[0] in known_of(home)] == [["costly", "preloaded"], ["connected", "refused"]]
     [facts] = json.loads(command(home, "--json"))

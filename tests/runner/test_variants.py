@@ -220,6 +220,16 @@ def test_what_is_not_answered_is_launched_without_it(bench: Bench) -> None:
     assert bench.launched == ["other"]
 
 
+def test_whether_an_answer_is_owed(bench: Bench) -> None:
+    """Who takes the template's place would never hear of it."""
+    bench.prepare("a")
+    assert not bench.variants.owe
+    bench.variants.ask("a", "job")
+    assert bench.variants.owe
+    bench.say("a", launched="job", pid=5)
+    assert not bench.variants.owe
+
+
 def test_a_refusal_holds_for_a_while(bench: Bench) -> None:
     bench.variants.ask("a", "first")
     bench.variants.ask("a", "second")

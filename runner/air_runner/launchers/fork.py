@@ -32,7 +32,7 @@ RETRY_AFTER = 60.0
 LIGHT = "air_runner.ephemeral"
 """What the template of jobs that name none has preloaded: nothing but the ephemeral runner itself."""
 
-MAX_UNANSWERED = 100
+MAX_UNANSWERED = 50
 """Jobs that a template is asked to launch before it has answered for the first of them."""
 
 READY_TIMEOUT = 60.0
@@ -78,10 +78,11 @@ class TemplateProcess:
 
     def end(self, why: str) -> None:
         """Let it launch nothing more, and end."""
+        self.fruitful = True  # that it ends is not its fault
         self.channel.send({"end": why})
 
     def _send(self) -> None:
-        """Only so many at a time: a socket holds some 280 messages, and one that does not fit would be lost."""
+        """Only so many at a time: a socket holds some 90 long messages, and one that does not fit would be lost."""
         while self.ready and self._unsent and len(self.asked) - len(self._unsent) < MAX_UNANSWERED:
             name = self._unsent.popleft()
             self.channel.send({"launch": name, "variant": self.asked[name]})
