@@ -18,7 +18,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import usage
+from benchmarks import places, usage
 from tests.airflow import databases, postgres, rest, stack, waiting
 
 DAGS = Path(__file__).parent / "dags"
@@ -211,7 +210,7 @@ def main() -> int:
     wanted = {name: SYSTEMS[name] for name in options.executors.split(",")}
     scenarios = options.scenarios.split(",")
     figures: dict[str, dict[str, list[dict[str, float]]]] = {scenario: {} for scenario in scenarios}
-    with _directory(options.directory) as root, postgres.Postgres() as server:
+    with places.directory(options.directory) as root, postgres.Postgres() as server:
         database = databases.PostgresDatabase(server, "airflow")
         settings = dict(each.split("=", 1) for each in options.set)
         with stack.Stack(root, database, executor="LocalExecutor", dags=DAGS, settings=settings) as airflow:
@@ -229,16 +228,6 @@ def main() -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
-
-
-@contextlib.contextmanager
-def _directory(chosen: Path | None) -> Iterator[Path]:
-    if chosen is not None:
-        chosen.mkdir(parents=True)
-        yield chosen.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="air-bench-") as directory:
-        yield Path(directory)
 
 
 def _short(seen: dict[str, float]) -> str:

@@ -16,12 +16,11 @@ import json
 import random
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import places
 from tests.airflow import databases, flow, kills, postgres, stack
 
 ONE_OF_TWO = "one-of-two"
@@ -52,7 +51,7 @@ def main() -> int:
     strain = _one_of_two if options.what == ONE_OF_TWO else _strain
     # Leaving the stack fails if a process of it outlives its own shutdown.
     with (
-        _directory(options.directory) as root,
+        places.directory(options.directory) as root,
         postgres.Postgres() as server,
         _airflow(root, server, options) as airflow,
     ):
@@ -60,16 +59,6 @@ def main() -> int:
     result["seconds"] = round(time.monotonic() - started)
     _tell(result, options)
     return 1 if result["problems"] else 0
-
-
-@contextlib.contextmanager
-def _directory(chosen: Path | None) -> Iterator[Path]:
-    if chosen is not None:
-        chosen.mkdir(parents=True)
-        yield chosen.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="air-kills-") as directory:
-        yield Path(directory)
 
 
 def _airflow(root: Path, server: postgres.Postgres, options: argparse.Namespace) -> stack.Stack:
