@@ -371,6 +371,8 @@ class Runner:
         self._launch_with(launcher, job)
 
     def _launch_with(self, launcher: Launcher, job: model.Job) -> None:
+        if isinstance(launcher, ExecLauncher) and (running := self.running.get(job.name)):
+            running.output = None  # it is watched there: of two that note a cut, one may come after the job's end
         try:
             events = launcher.launch(job)
         except OSError as error:
