@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from air_executor import AirExecutorClient, JobState, held, journal, model, processes, repair, runners, spool, store
-from air_executor.model import ExitKind, Job
+from air_executor.model import ExitKind, Job, Task
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
 from air_executor.sightings import Sightings
+from air_executor.store import Submission
 from air_executor.testing import wait_for
 from air_executor.watch import Watch
 from air_runner import endings, enforcement, ephemeral, recovery, supervise, taskloop
@@ -28,6 +29,7 @@ from air_runner.channel import Channel
 from air_runner.daemon import Runner
 from air_runner.jobs import Running
 from air_runner.launchers import Event, Launched, fork
+from air_runner.launchers.exec import ExecLauncher
 from tests.runner.conftest import StartRunner
 from tests.runner.test_lifecycle import ended, shell, working
 
@@ -164,6 +166,22 @@ def test_memory_is_looked_at_no_oftener_than_it_says(home: Home) -> None:
     running = [Running(Job("a", memory_mb=1), pid=os.getpid())]
     looks = [limits_.look(running, moment) for moment in (10.0, 10.1, 10.4, 10.6)]
     assert [look is not None for look in looks] == [True, False, False, True]
+
+
+class FakeExecLauncher(FakeLauncher, ExecLauncher):
+    """The same for ephemeral runners that are executed."""
+
+
+@pytest.mark.parametrize(("kind", "watched"), [(FakeLauncher, True), (FakeExecLauncher, False)])
+def test_the_output_of_a_task_is_watched_by_one_alone(
+    runner: Runner, client: AirExecutorClient, kind: type[FakeLauncher], watched: bool
+) -> None:
+    """An ephemeral runner that was executed runs a module as a process and watches it itself."""
+    runner.launchers = [kind()]
+    client.submit(Submission(Job("a", template="thing", output_mb=1), [Task("true")]))
+    tick(runner)
+    running = runner.running.get("a")
+    assert running is not None and (running.output is not None) is watched
 
 
 def test_markers_and_claims_that_name_no_job_do_no_harm(
