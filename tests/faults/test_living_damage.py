@@ -119,7 +119,7 @@ def test_damage_to_jobs_while_a_runner_has_them(ward: Ward) -> None:
     ward.go.touch()
     wait_for(lambda: not runners.read(home, runner.id).working, 30, "the ends of those that ran")
     runners.tell(home, runner.id, "resume")
-    wait_for(lambda: not any(spool.claimed(home, holder) for holder in spool.holders(home)), 30, "the last end")
+    wait_for(lambda: not ward.queued_or_claimed(), 30, "the last end")
     wrong += try_command(home, "repair")
     wrong += try_commands(home, names(ward.cases)[1::3])
     wrong += ward.wrong()

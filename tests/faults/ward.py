@@ -116,6 +116,12 @@ class Ward:
             if path.is_file() and not path.is_symlink():
                 self.kept[case.job] = path.read_bytes()
 
+    def queued_or_claimed(self) -> list[str]:
+        """Jobs not over yet. First the queues: a job that is claimed meanwhile is found among the claims."""
+        queued = [marker.job for queue in spool.queues(self.home) for marker in spool.waiting(self.home, queue)]
+        claimed = [job for holder in spool.holders(self.home) for job in spool.claimed(self.home, holder)]
+        return [*queued, *claimed]
+
     # --- What must be true ---
 
     def wrong(self) -> Iterator[str]:
