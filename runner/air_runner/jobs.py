@@ -97,10 +97,12 @@ class Running:
 
     def measure(self, look: trees.Look) -> bool:
         """Note the memory of the whole tree; whether it is a new peak."""
-        used = 0 if self.pid is None else look.memory_mb(self.pid)
+        if self.pid is None or self.job.memory_mb is None:
+            return False
+        used = look.memory_mb(self.pid, limit=self.job.memory_mb)
         grown = used > self.peak_mb
         self.peak_mb = max(used, self.peak_mb)
-        if self.killed and used > (self.job.memory_mb or used):
+        if self.killed and used > self.job.memory_mb:
             self.kill_at = 0.0  # it is the ephemeral runner itself that is too big: no last words
         return grown
 

@@ -139,7 +139,7 @@ class TaskLoop:
         for process in limited:
             limit = process.task.memory_mb or 0
             own = orphans if len(self.tasks) == 1 else filter(process.owns, orphans)
-            if (used := look.memory_mb(process.pid, *own)) > limit:
+            if (used := look.memory_mb(process.pid, *own, limit=limit)) > limit:
                 process.end(limits.too_big(limit, used))
 
     def _written(self) -> int:

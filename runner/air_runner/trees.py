@@ -39,8 +39,19 @@ class Look:
         """The children of a process."""
         return self._children.get(pid, [])
 
-    def memory_mb(self, *roots: int) -> int:
-        """Resident memory of processes and all their descendants, MiB; pages that they share count for each."""
+    def memory_mb(self, *roots: int, limit: int) -> int:
+        """Resident memory of processes and all their descendants, MiB.
+
+        Pages that are shared count for each of them, with those of a template too. Where that comes to more than
+        `limit`, it is found out how much is theirs, which takes longer: of a shared page, each has a part.
+        """
+        pids = self._tree(roots)
+        resident = sum(self._resident.get(pid, 0) for pid in pids)
+        if resident > limit * MIB:
+            resident = sum(_proportional(pid) or self._resident.get(pid, 0) for pid in pids)
+        return resident // MIB
+
+    def _tree(self, roots: Iterable[int]) -> set[int]:
         found: set[int] = set()
         left = list(roots)
         while left:
@@ -48,7 +59,7 @@ class Look:
             if pid not in found:
                 found.add(pid)
                 left += self.children(pid)
-        return sum(self._resident.get(pid, 0) for pid in found) // MIB
+        return found
 
 
 def look() -> Look:
@@ -64,6 +75,16 @@ def _read_proc() -> Iterator[Seen]:
                 stat = file.read()
                 values = stat[stat.rindex(b")") + 2 :].split()
                 yield Seen(int(name), int(values[1]), int(values[21]) * page)
+
+
+def _proportional(pid: int) -> int | None:
+    """Bytes of memory of a process, its part of what it shares; None if the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
+            values = [line.split() for line in file if line.startswith(b"Pss:")]
+    except OSError:
+        return None
+    return sum(int(kibibytes) * 1024 for _, kibibytes, _ in values) or None
 
 
 def _ask_psutil() -> Iterator[Seen]:

@@ -38,6 +38,15 @@ if os.fork() == 0:
 else:
 """
 """What follows, indented, is done by the parent; what follows that by a daemon, too."""
+SHARING = """
+import os, pathlib, time
+held = bytearray(b"x") * (100 * 2**20)
+if all(os.fork() for _ in range(4)):
+    pathlib.Path({forked!r}).touch()
+while not pathlib.Path({go!r}).exists():
+    time.sleep(0.05)
+"""
+"""Processes that have 100 MiB together, and more than 500 MiB if each is counted for itself."""
 KEEP = "air-executor: the output was cut off at {} MiB (output_mb); the {} was ended"
 
 
@@ -111,14 +120,15 @@ def test_the_longest_logs_are_cut_off(written: dict[str, int], kept: dict[str, i
 def test_a_tree_is_counted_with_all_below_it() -> None:
     rows = [(1, 0, 9), (2, 1, 1), (3, 2, 2), (4, 3, 4), (5, 1, 8), (6, 6, 3)]
     look = trees.Look(trees.Seen(pid, parent, size * MIB) for pid, parent, size in rows)
-    assert look.memory_mb(2) == 7
-    assert look.memory_mb(2, 3, 5) == 15
-    assert look.memory_mb(6) == 3
-    assert look.memory_mb(77) == 0
+    assert look.memory_mb(2, limit=100) == 7
+    assert look.memory_mb(2, 3, 5, limit=100) == 15
+    assert look.memory_mb(6, limit=100) == 3
+    assert look.memory_mb(77, limit=100) == 0
 
 
 def test_this_process_has_memory_and_an_age() -> None:
-    assert 5 < trees.look().memory_mb(os.getpid()) < 5000
+    resident, own = (trees.look().memory_mb(os.getpid(), limit=limit) for limit in (5000, 0))
+    assert 5 < own <= resident < 5000
     me = processes.identify(os.getpid())
     first = processes.age(me)
     assert first is not None and first > 0
@@ -151,6 +161,29 @@ def test_a_hog_is_killed_and_its_neighbour_goes_on(
     innocent = ended(client, "innocent")
     assert innocent.state is JobState.COMPLETED and innocent.usage is not None
     assert 0 < innocent.usage["max_tree_rss_mb"] < 500
+
+
+def test_memory_that_forks_share_counts_once(
+    client: AirExecutorClient, home: Home, start_runner: StartRunner, tmp_path: Path
+) -> None:
+    """Each is looked at while all its processes live: the hog, which is killed at the same look, waits for them."""
+    start_runner("--grace", "60")
+    forked, go = tmp_path / "forked", tmp_path / "go"
+    sharing = python(SHARING.format(forked=str(forked), go=str(go)), id="sharing", memory_mb=200)
+    hog = python(
+        f"import os, time\nwhile not os.path.exists({str(forked)!r}): time.sleep(0.05)\n" + HOG, id="hog", memory_mb=100
+    )
+    client.create_job("task", [sharing, hog])
+    client.create_job("job", [sharing | {"memory_mb": None}], memory_mb=200)
+    wait_for(lambda: client.get_tasks("task")[1].status is TaskStatus.FAILED, what="the look at the tasks")
+    runner = client.get_job("job").runner
+    assert runner is not None
+    wait_for(lambda: trees.look().memory_mb(runner.pid, limit=5000) > 400, what="the forks of the job")
+    wait_for(lambda: usage.read_peak(home.job("job")) > 100, what="the look at the job")
+    go.touch()
+    assert ended(client, "job").state is JobState.COMPLETED
+    assert ended(client, "task").state is JobState.FAILED
+    assert [task.status for task in client.get_tasks("task")] == [TaskStatus.COMPLETED, TaskStatus.FAILED]
 
 
 def test_a_task_over_its_memory_leaves_the_others_alone(client: AirExecutorClient, start_runner: StartRunner) -> None:
