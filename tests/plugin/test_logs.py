@@ -15,7 +15,7 @@ from air_executor import processes
 from air_executor.paths import Home
 from airflow_plugin import joblog, tasklog
 from airflow_plugin.executor import AirExecutor
-from tests.plugin import conftest, fleet
+from tests.plugin import fleet
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -82,7 +82,14 @@ def test_what_is_an_error(level: str, expected: bool) -> None:
 
 
 @pytest.fixture
-def task() -> Any:
+def log_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Airflow's, in which no other test has left the log of an equally named task."""
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path / "logs"))
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+def task(log_folder: Path) -> Any:
     return fleet.make_task()
 
 
@@ -111,16 +118,17 @@ def test_the_log_of_a_task_on_another_host(executor: AirExecutor, home: Home, ta
         assert executor.get_task_log(task.ti, 2) == ([], [])
 
 
-def test_a_log_in_a_shared_folder_is_not_shown_twice(executor: AirExecutor, home: Home, task: Any) -> None:
+def test_a_log_in_a_shared_folder_is_not_shown_twice(
+    executor: AirExecutor, home: Home, task: Any, log_folder: Path
+) -> None:
     [name] = fleet.hand_over(executor, task)
     with fleet.begin(home, name):
         on_host(home, name, "far-away")
         home.job(name).log("workload").write_text("one\n")
-        path = conftest.AIRFLOW_HOME / "logs" / task.log_path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = log_folder / task.log_path
+        path.parent.mkdir(parents=True)
         path.touch()
         assert executor.get_task_log(task.ti, 1) == ([], [])
-        path.unlink()
 
 
 def test_without_a_job_there_is_no_log(executor: AirExecutor, task: Any) -> None:
