@@ -11,6 +11,7 @@
       spool/finished/<job name>
       spool/cancel/<job name>                   wakes the runner that has the job
       spool/control/<runner id>.<action>        drain, resume, stop
+      spool/told/<job name>                     for a moment: its task has told Airflow that it succeeded
       spool/wake                                written by who has made work for a scheduler
       runners/<runner id>.json
       components/<name>.json                    what start-dev.sh started
@@ -29,6 +30,8 @@ from functools import cached_property
 from pathlib import Path, PosixPath
 
 HOME_VARIABLE = "AIR_EXECUTOR_HOME"
+JOB_VARIABLE = "AIR_EXECUTOR_JOB"
+"""In the environment of a task: the name of its job."""
 HOME_NAME = ".air-executor"
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -155,6 +158,10 @@ class Home:
         return self.spool / "finished"
 
     @cached_property
+    def told(self) -> Path:
+        return self.spool / "told"
+
+    @cached_property
     def cancel_requests(self) -> Path:
         return self.spool / "cancel"
 
@@ -233,6 +240,7 @@ class Home:
             self.waiting,
             self.claimed,
             self.finished,
+            self.told,
             self.cancel_requests,
             self.control,
             self.runners,

@@ -133,6 +133,19 @@ def collect_finished(home: Home, job_name: str) -> bool:
     return True
 
 
+def announce_success(home: Home, job_name: str) -> None:
+    """Tell an executor that is waiting that what follows a task can start, although the task's job is not over yet.
+
+    Only who is listening at this moment hears it, and nothing stays.
+
+    Raises:
+        OSError: nobody was told.
+    """
+    path = home.told / job_name
+    _create(path)
+    path.unlink(missing_ok=True)
+
+
 def request_cancel(home: Home, job_name: str) -> None:
     """Wake the runner that has the job, so that it looks at the job's cancel file."""
     _create(home.cancel_requests / job_name)

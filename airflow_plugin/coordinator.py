@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
@@ -24,6 +25,7 @@ from airflow.sdk.api.client import ServerResponseError
 from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time import supervisor
 from airflow.sdk.execution_time.callback_supervisor import CallbackSubprocess
+from airflow.sdk.execution_time.comms import SucceedTask
 from airflow.sdk.execution_time.coordinator import (
     BaseCoordinator,
     get_coordinator_manager,
@@ -32,7 +34,8 @@ from airflow.sdk.execution_time.coordinator import (
 from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySubprocess
 from airflow.sdk.log import mask_logs
 
-from air_executor import processes
+from air_executor import processes, spool
+from air_executor.paths import HOME_VARIABLE, JOB_VARIABLE, Home
 from airflow_plugin import joblog
 
 NAME = "air_executor.python"
@@ -210,6 +213,8 @@ class TaskProcess(Watched, ActivitySubprocess):
         except ServerResponseError as error:
             self._note(error)
             raise
+        if isinstance(msg, SucceedTask):
+            announce_success()
 
     def update_task_state_if_needed(self) -> None:
         """Being told that the task instance is not ours is an end, not a fault."""
@@ -231,6 +236,17 @@ class TaskProcess(Watched, ActivitySubprocess):
         state = None if code is None else str(getattr(self.final_state, "value", self.final_state))
         error = self.recorder.best(crashed=bool(code))
         return Outcome(code, state, self._told, self._refusal, error)
+
+
+def announce_success() -> None:
+    """What follows the task can start now; its process has still to end, and its job to be written down.
+
+    Not after another end: what runs again has this job's name, and has to wait for it to be over.
+    """
+    home, job = os.environ.get(HOME_VARIABLE), os.environ.get(JOB_VARIABLE)
+    if home and job:
+        with contextlib.suppress(OSError):  # only sooner; the end of the job is announced in any case
+            spool.announce_success(Home(Path(home)), job)
 
 
 @attrs.define(kw_only=True, slots=False)

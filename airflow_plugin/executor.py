@@ -76,6 +76,8 @@ class AirExecutor(Guarded, BaseExecutor):
         came back with no other news; whether it will come back so."""
         self._woken = False
         """Whether somebody has made work, in which one round of the scheduler finds more."""
+        self._news = False
+        """Whether something happened, since the scheduler last looked, after which something else may start."""
         self._events: list[Any] = []
 
     # --- Life ---
@@ -215,7 +217,7 @@ class AirExecutor(Guarded, BaseExecutor):
         now = time.monotonic()
         self._safely("the runner", site.keeper.tick)
         self._safely("stopping jobs", self._stops.ask, site.client)
-        self._woken |= site.bell.mute()
+        self._listen(site)
         self._safely("collecting results", self._collect, site, now)
         self._safely("checking jobs", self._check_some, site, now, CHECKS_AT_ONCE)
         self._safely("checking queues", self._check_queues, site, now)
@@ -229,7 +231,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self._follows = sent
         running = len(self.running)
         return Situation(
-            reported=bool(self.event_buffer),
+            news=self._news,
             to_send=sum(1 for _ in keys.queued(self)),
             sent=sent,
             follows=self._follows,
@@ -242,21 +244,34 @@ class AirExecutor(Guarded, BaseExecutor):
         """Wait for an end, and take together what comes together."""
         seconds = self._rules.seconds(now)
         deadline = time.monotonic() + seconds
-        while not (self._woken or self.event_buffer) and (left := deadline - time.monotonic()) > 0:
+        while not (self._woken or self._news) and (left := deadline - time.monotonic()) > 0:
             site.bell.wait(left)
-            self._woken = site.bell.mute()
+            self._listen(site)
             self._collect(site, time.monotonic())
             self._check_some(site, time.monotonic(), CHECKS_WHEN_IDLE)
-        if self._rules.sync_wait and self.event_buffer and len(self.running) >= idling.processors():
+        if self._rules.sync_wait and self._news and len(self.running) >= idling.processors():
             site.bell.gather()
-            self._woken |= site.bell.mute()
+            self._listen(site)
             self._collect(site, time.monotonic())
-        self._came_back = now.sent and not (self._woken or self.event_buffer)
-        self._waited = bool(self.running) and (now.woken or seconds >= self._rules.sync_wait > 0)
+        self._came_back = now.sent and not (self._woken or self._news)
+        waited = bool(self.running) and (now.woken or seconds >= self._rules.sync_wait > 0)
+        self._waited = waited or self._news
+
+    def _listen(self, site: Site) -> None:
+        """What follows a task whose success Airflow knows of may start before its job is over, if there is a slot."""
+        work, told = site.bell.mute()
+        self._woken |= work
+        for entry in filter(None, map(self._ledger.get, told)):
+            entry.known = self._has_free_slots()
+            self._news |= entry.known
+
+    def _has_free_slots(self) -> bool:
+        return len(self.running) < self.parallelism
 
     def get_event_buffer(self, dag_ids: list[str] | None = None) -> dict[Any, Any]:
         """What became of the workloads; emptied."""
         events = super().get_event_buffer(dag_ids)
+        self._news = False
         return Delivered(events) if events or self._waited else events
 
     def _collect(self, site: Site, now: float) -> None:
@@ -333,6 +348,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _report(self, entry: Entry, report: Report) -> None:
         self._ledger.close(entry)
+        self._news |= not (entry.known and report.tell is Tell.SUCCESS and self._has_free_slots())
         if report.reason:
             self.log.info("The job %s: %s", entry.name, report.reason)
             event = "job failed" if report.tell is Tell.FAILED else "job stopped"
@@ -368,6 +384,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def change_state(self, key: Any, state: Any, info: Any = None, remove_running: bool = True) -> None:
         """Airflow calls this too, when it has given a task up: then its job must end."""
+        self._news = True
         self._safely("stopping a job", self._stop_failed, key, state)
         super().change_state(key, state, info, remove_running)
 

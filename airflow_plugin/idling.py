@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.executors.executor_loader import ExecutorLoader
 
@@ -44,8 +44,8 @@ _LOADAVG = Path("/proc/loadavg")
 class Situation:
     """How things are in a heartbeat, when everything known is done."""
 
-    reported: bool
-    """Whether ends were reported that the scheduler has not heard of."""
+    news: bool
+    """Whether something happened, since the scheduler last looked, after which something else may start."""
     to_send: int
     """What could not be handed over yet."""
     sent: bool
@@ -71,7 +71,7 @@ class Rules:
 
     def seconds(self, now: Situation) -> float:
         """How long to wait for the end of a job. Pure."""
-        if now.reported or now.woken:
+        if now.news or now.woken:
             return 0.0
         if now.sent and now.free_slots > 0:
             return min(AFTER_SENDING, self.sync_wait) if self.alone and not now.follows else 0.0
@@ -106,8 +106,17 @@ class Delivered(dict[Any, Any]):
         return max(1, super().__len__())
 
 
+class Heard(NamedTuple):
+    """Who has rung, beside the ends of jobs."""
+
+    work: bool
+    """Somebody who has made work."""
+    told: list[str]
+    """Jobs whose tasks have told Airflow of their success."""
+
+
 class Bell:
-    """Rings when a job's end is announced in a home, or when somebody touches its wake file."""
+    """Rings when the end of a job or the success of its task is announced, or somebody touches the wake file."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -129,11 +138,14 @@ class Bell:
             idle = 0 if are_processors_busy() else idle + 1
             time.sleep(BUSY_INTERVAL)
 
-    def mute(self) -> bool:
-        """What rang so far will be looked at now; whether it was somebody who has made work."""
+    def mute(self) -> Heard:
+        """What rang so far will be looked at now."""
         self._rung.clear()
         missed, self._may_have_missed = self._may_have_missed, False
-        return missed or (self._watch is not None and self._home.wake in self._watch.take())
+        files = [] if self._watch is None else self._watch.take()
+        return Heard(
+            missed or self._home.wake in files, [file.name for file in files if file.parent == self._home.told]
+        )
 
     def close(self) -> None:
         """Watch no more."""
@@ -146,11 +158,12 @@ class Bell:
 
         Somebody may have made work between the scheduler's last look and this.
         """
-        directories = (self._home.finished, self._home.wake.parent)
+        directories = (self._home.finished, self._home.told, self._home.wake.parent)
         seen = tuple(map(_files.identity, directories))
         if seen != self._seen:
             self.close()
-            self._watch = Watch(directories, self._rung.set)
+            there = [directory for directory, identity in zip(directories, seen, strict=True) if identity is not None]
+            self._watch = Watch(there, self._rung.set)
             self._watch.start()
             self._seen = seen
             self._may_have_missed = True

@@ -21,6 +21,8 @@ class Entry:
     external_id: str | None = None
     warned: bool = False
     """Whether somebody was told that no runner serves its queue."""
+    known: bool = False
+    """Whether Airflow knows of its success already."""
 
 
 class Ledger:

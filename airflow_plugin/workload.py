@@ -24,11 +24,12 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from air_executor.paths import JOB_VARIABLE
+
 if TYPE_CHECKING:
     from airflow_plugin.coordinator import Outcome
 
 REASON_VARIABLE = "AIR_EXECUTOR_REASON_FILE"
-JOB_VARIABLE = "AIR_EXECUTOR_JOB"
 MAX_REASON = 1000
 
 PRELOADED = (

@@ -11,6 +11,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import pytest
 import structlog
 from airflow.sdk.api.client import Client, ServerResponseError
 from airflow.sdk.api.datamodels._generated import TaskInstance
+from airflow.sdk.execution_time.comms import RetryTask, SucceedTask
 from airflow.sdk.execution_time.coordinator import get_coordinator_manager, reset_coordinator_manager
 
-from air_executor import processes
+from air_executor import processes, spool
+from air_executor.paths import HOME_VARIABLE, JOB_VARIABLE, Home
 from airflow_plugin import coordinator
 from airflow_plugin.coordinator import AirCoordinator, Outcome, Recorder, TaskProcess
 from airflow_plugin.workload import ExitCode, judge
@@ -127,6 +130,26 @@ def test_the_end_of_a_process_is_remembered(target: Callable[[], None], code: in
     outcome = process.outcome()
     assert (outcome.exit_code, outcome.final_state, outcome.delivered) == (code, state, True)
     assert outcome.refusal is None
+
+
+@pytest.mark.parametrize(("message", "announced"), [(SucceedTask, ["the-job"]), (RetryTask, [])])
+def test_a_success_that_airflow_has_taken_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: type, announced: list[str]
+) -> None:
+    """Not that a task is to run again: that has to wait for the end of its job."""
+    told: list[str] = []
+
+    def note(home: Home, job: str) -> None:
+        assert home.root == tmp_path
+        told.append(job)
+
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(JOB_VARIABLE, "the-job")
+    monkeypatch.setattr(spool, "announce_success", note)
+    process = start(lambda: None)
+    process._send_terminal_state_msg(message(end_date=datetime.now(timezone.utc)))
+    assert told == announced
+    process.wait()
 
 
 def test_the_last_words_of_a_crash_are_remembered() -> None:

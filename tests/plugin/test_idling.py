@@ -12,6 +12,7 @@ from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.models.dagbag import DBDagBag
 from airflow.utils.session import create_session
 
+from air_executor import model, spool
 from air_executor.paths import Home
 from airflow_plugin import idling
 from airflow_plugin.executor import AirExecutor
@@ -20,7 +21,7 @@ from tests.plugin import fleet
 
 LONG = 25.0
 """More than any of these tests takes: whoever waits so long was not woken."""
-RUNNING = Situation(reported=False, to_send=0, sent=False, follows=False, woken=False, running=3, free_slots=29)
+RUNNING = Situation(news=False, to_send=0, sent=False, follows=False, woken=False, running=3, free_slots=29)
 
 
 def having(**changes: object) -> Situation:
@@ -32,7 +33,7 @@ def having(**changes: object) -> Situation:
     [
         (RUNNING, 1.0, 1.0, idling.PAUSE),
         (having(running=0), 0.0, 1.0, idling.PAUSE),
-        (having(reported=True), 0.0, 0.0, 0.0),
+        (having(news=True), 0.0, 0.0, 0.0),
         (having(woken=True), 0.0, 0.0, 0.0),
         (having(sent=True, follows=True), 0.0, 0.0, 0.0),
         (having(sent=True), idling.AFTER_SENDING, idling.AFTER_SENDING, 0.0),
@@ -118,6 +119,53 @@ def test_the_end_of_a_job_wakes_the_scheduler(waiting: AirExecutor, home: Home) 
     assert waiting.get_event_buffer() == {fleet.key_of(task): (fleet.SUCCESS, None)}
 
 
+def test_the_success_of_a_task_wakes_the_scheduler_and_the_end_of_its_job_does_not_again(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = fleet.make_task()
+    [name] = fleet.hand_over(waiting, task)
+    assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
+    assert list(home.told.iterdir()) == []
+    buffer = waiting.get_event_buffer()
+    assert buffer == {} and len(buffer) == 1, "the scheduler shall look again at once"
+    monkeypatch.setattr(waiting, "_rules", Rules(0.5))
+    assert sync_beside(waiting, lambda: fleet.finish(home, name)) >= 0.5
+    assert waiting.get_event_buffer() == {fleet.key_of(task): (fleet.SUCCESS, None)}
+
+
+def test_the_success_of_a_task_is_heard_while_the_scheduler_works(waiting: AirExecutor, home: Home) -> None:
+    sync_beside(waiting, lambda: home.wake.write_bytes(b""))
+    [name] = fleet.hand_over(waiting, fleet.make_task())
+    assert waiting._site is not None
+    rung = waiting._site.bell._rung
+    rung.clear()
+    spool.announce_success(home, name)
+    assert rung.wait(LONG)
+    began = time.monotonic()
+    waiting.sync()
+    assert time.monotonic() - began < LONG
+
+
+def test_a_failure_that_follows_a_success_is_news(waiting: AirExecutor, home: Home) -> None:
+    """A task may have told Airflow, and its process may have been lost then; Airflow is told of both."""
+    [name] = fleet.hand_over(waiting, fleet.make_task())
+    sync_beside(waiting, lambda: spool.announce_success(home, name))
+    waiting.get_event_buffer()
+    lost = model.Exit(model.ExitKind.RUNNER_LOST, "its ephemeral runner is gone")
+    assert sync_beside(waiting, lambda: fleet.finish(home, name, lost)) < LONG
+
+
+def test_without_a_free_slot_the_end_of_the_job_wakes_the_scheduler_and_the_success_of_its_task_does_not(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [name] = fleet.hand_over(waiting, fleet.make_task())
+    monkeypatch.setattr(waiting, "parallelism", 1)
+    monkeypatch.setattr(waiting, "_rules", Rules(0.5))
+    assert sync_beside(waiting, lambda: spool.announce_success(home, name)) >= 0.5
+    monkeypatch.setattr(waiting, "_rules", Rules(LONG))
+    assert sync_beside(waiting, lambda: fleet.finish(home, name)) < LONG
+
+
 def test_the_scheduler_does_not_sleep_after_an_end(
     waiting: AirExecutor, home: Home, database: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +203,7 @@ def test_the_ends_of_others_and_those_that_are_known_wake_nobody(
     waiting.get_event_buffer()
     monkeypatch.setattr(waiting, "_rules", Rules(0.3, takes_over=True))
     assert sync_beside(waiting, (home.finished / "somebody-elses").touch) >= 0.3
+    assert sync_beside(waiting, lambda: spool.announce_success(home, "somebody-elses")) >= 0.3
 
 
 def test_whoever_wakes_the_scheduler_while_it_works_is_heard(waiting: AirExecutor, home: Home) -> None:
