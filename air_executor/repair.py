@@ -212,6 +212,7 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
     yield from _remove_temporaries(home)
     yield from _repair_jobs(home, list(store.names(home)), by)
     yield from _drop_answers(home)
+    spool.drop_successes(home)
     yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
 
 

@@ -139,11 +139,21 @@ def announce_success(home: Home, job_name: str) -> None:
     Only who is listening at this moment hears it, and nothing stays.
 
     Raises:
+        InvalidNameError: that is not a job name.
         OSError: nobody was told.
     """
+    validation.check_name("the job", job_name)
     path = home.told / job_name
-    _create(path)
-    path.unlink(missing_ok=True)
+    try:
+        _files.create_marker(path)
+    finally:
+        _files.discard(path)
+
+
+def drop_successes(home: Home) -> None:
+    """Remove what those left behind who were killed while they announced one."""
+    for name in _names(home.told):
+        _files.discard(home.told / name)
 
 
 def request_cancel(home: Home, job_name: str) -> None:

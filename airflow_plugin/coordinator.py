@@ -35,6 +35,7 @@ from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySub
 from airflow.sdk.log import mask_logs
 
 from air_executor import processes, spool
+from air_executor.errors import AirExecutorError
 from air_executor.paths import HOME_VARIABLE, JOB_VARIABLE, Home
 from airflow_plugin import joblog
 
@@ -245,7 +246,8 @@ def announce_success() -> None:
     """
     home, job = os.environ.get(HOME_VARIABLE), os.environ.get(JOB_VARIABLE)
     if home and job:
-        with contextlib.suppress(OSError):  # only sooner; the end of the job is announced in any case
+        # Only sooner: the end of the job is announced in any case. A task may have any environment.
+        with contextlib.suppress(OSError, AirExecutorError):
             spool.announce_success(Home(Path(home)), job)
 
 

@@ -348,7 +348,9 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _report(self, entry: Entry, report: Report) -> None:
         self._ledger.close(entry)
-        self._news |= not (entry.known and report.tell is Tell.SUCCESS and self._has_free_slots())
+        others_run = len(self.running) > 1  # where none does, nothing else would end the wait
+        awaited = not (entry.known and report.tell is Tell.SUCCESS and self._has_free_slots() and others_run)
+        self._news |= awaited
         if report.reason:
             self.log.info("The job %s: %s", entry.name, report.reason)
             event = "job failed" if report.tell is Tell.FAILED else "job stopped"

@@ -22,7 +22,7 @@ class Entry:
     warned: bool = False
     """Whether somebody was told that no runner serves its queue."""
     known: bool = False
-    """Whether Airflow knows of its success already."""
+    """Whether the scheduler was woken for its success already, and its end is no news any more."""
 
 
 class Ledger:

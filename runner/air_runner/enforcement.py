@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterable
 
@@ -28,7 +29,8 @@ class Enforcement:
         self._home = home
         self._output_mb = output_mb
         self._stop = stop
-        self._memory_at = 0.0
+        self._looked_at = -math.inf
+        self._look: trees.Look | None = None
 
     def watch(self, job: model.Job) -> Running:
         """A job that is about to start."""
@@ -52,10 +54,14 @@ class Enforcement:
 
     def look(self, jobs: Iterable[Running], moment: float) -> trees.Look | None:
         """One look at all processes, if any job needs it and the last one was long enough ago."""
-        if moment < self._memory_at or not any(running.watches_memory for running in jobs):
+        due = self._looked_at + limits.until_next_memory(self._last_took())
+        if moment < due or not any(running.watches_memory for running in jobs):
             return None
-        self._memory_at = moment + limits.MEMORY_INTERVAL
-        return trees.look()
+        self._looked_at, self._look = moment, trees.look()
+        return self._look
+
+    def _last_took(self) -> float:
+        return 0.0 if self._look is None else self._look.took
 
     def enforce(self, running: Running, moment: float, look: trees.Look | None) -> None:
         """Do what is due for one job."""

@@ -19,11 +19,18 @@ FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 
 MEMORY_INTERVAL = 0.5
 """Seconds between two looks at memory."""
+MEMORY_EFFORT = 0.1
+"""The part of its time that a runner may take for finding out how memory is shared: some milliseconds for 64 MiB."""
 
 
 def next_look(left: float) -> float:
     """Seconds until so many bytes may be written. Pure."""
     return min(LAST_LOOK, max(FIRST_LOOK, left / FASTEST_WRITER))
+
+
+def until_next_memory(took: float) -> float:
+    """Seconds until the next look at memory, after one that took so many for what is shared. Pure."""
+    return MEMORY_INTERVAL + took / MEMORY_EFFORT
 
 
 @dataclass

@@ -133,7 +133,6 @@ class TaskLoop:
         limited = [process for process in self.running.values() if _has_memory_limit(process)]
         if not limited or moment < self.memory_at:
             return
-        self.memory_at = moment + limits.MEMORY_INTERVAL
         look = trees.look()
         orphans = [pid for pid in look.children(os.getpid()) if pid not in self.running]
         for process in limited:
@@ -141,6 +140,7 @@ class TaskLoop:
             own = orphans if len(self.tasks) == 1 else filter(process.owns, orphans)
             if (used := look.memory_mb(process.pid, *own, limit=limit)) > limit:
                 process.end(limits.too_big(limit, used))
+        self.memory_at = moment + limits.until_next_memory(look.took)
 
     def _written(self) -> int:
         return self.written_before + sum(process.written() for process in self.running.values())

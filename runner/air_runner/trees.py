@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Look:
     """What was seen."""
 
     def __init__(self, processes: Iterable[Seen]) -> None:
+        self.took = 0.0
+        """Seconds that finding out what is shared took."""
         self._resident: dict[int, int] = {}
         self._children: defaultdict[int, list[int]] = defaultdict(list)
         for process in processes:
@@ -48,7 +51,10 @@ class Look:
         pids = self._tree(roots)
         resident = sum(self._resident.get(pid, 0) for pid in pids)
         if resident > limit * MIB:
-            resident = sum(_proportional(pid) or self._resident.get(pid, 0) for pid in pids)
+            began = time.monotonic()
+            shares = ((pid, _share(pid)) for pid in pids)
+            resident = sum(self._resident.get(pid, 0) if share is None else share for pid, share in shares)
+            self.took += time.monotonic() - began
         return resident // MIB
 
     def _tree(self, roots: Iterable[int]) -> set[int]:
@@ -77,14 +83,16 @@ def _read_proc() -> Iterator[Seen]:
                 yield Seen(int(name), int(values[1]), int(values[21]) * page)
 
 
-def _proportional(pid: int) -> int | None:
+def _share(pid: int) -> int | None:
     """Bytes of memory of a process, its part of what it shares; None if the kernel does not tell."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
             values = [line.split() for line in file if line.startswith(b"Pss:")]
+    except ProcessLookupError:
+        return 0  # it has ended since the look, and what it shared is the others'
     except OSError:
-        return None
-    return sum(int(kibibytes) * 1024 for _, kibibytes, _ in values) or None
+        return None if os.path.exists(f"/proc/{pid}") else 0  # noqa: PTH110
+    return sum(int(kibibytes) * 1024 for _, kibibytes, _ in values)
 
 
 def _ask_psutil() -> Iterator[Seen]:

@@ -129,7 +129,11 @@ def test_the_success_of_a_task_wakes_the_scheduler_and_the_end_of_its_job_does_n
     buffer = waiting.get_event_buffer()
     assert buffer == {} and len(buffer) == 1, "the scheduler shall look again at once"
     monkeypatch.setattr(waiting, "_rules", Rules(0.5))
+    fleet.hand_over(waiting, fleet.make_task())
+    waiting.get_event_buffer()
     assert sync_beside(waiting, lambda: fleet.finish(home, name)) >= 0.5
+    monkeypatch.setattr(waiting, "_rules", Rules(0.0))
+    waiting.sync()
     assert waiting.get_event_buffer() == {fleet.key_of(task): (fleet.SUCCESS, None)}
 
 
@@ -144,6 +148,14 @@ def test_the_success_of_a_task_is_heard_while_the_scheduler_works(waiting: AirEx
     began = time.monotonic()
     waiting.sync()
     assert time.monotonic() - began < LONG
+
+
+def test_the_end_of_the_last_job_wakes_the_scheduler(waiting: AirExecutor, home: Home) -> None:
+    [name] = fleet.hand_over(waiting, fleet.make_task())
+    sync_beside(waiting, lambda: spool.announce_success(home, name))
+    waiting.get_event_buffer()
+    assert sync_beside(waiting, lambda: fleet.finish(home, name)) < LONG
+    assert not waiting.running
 
 
 def test_a_failure_that_follows_a_success_is_news(waiting: AirExecutor, home: Home) -> None:

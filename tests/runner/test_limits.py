@@ -126,6 +126,16 @@ def test_a_tree_is_counted_with_all_below_it() -> None:
     assert look.memory_mb(77, limit=100) == 0
 
 
+def test_who_has_ended_since_the_look_has_no_memory() -> None:
+    gone = 2**22 + 1
+    assert trees.Look([trees.Seen(gone, 1, 300 * MIB)]).memory_mb(gone, limit=200) == 0
+
+
+def test_the_next_look_waits_the_longer_the_more_the_last_one_took() -> None:
+    assert limits.until_next_memory(0.0) == limits.MEMORY_INTERVAL
+    assert limits.until_next_memory(1.0) >= 10
+
+
 def test_this_process_has_memory_and_an_age() -> None:
     resident, own = (trees.look().memory_mb(os.getpid(), limit=limit) for limit in (5000, 0))
     assert 5 < own <= resident < 5000
@@ -180,6 +190,8 @@ def test_memory_that_forks_share_counts_once(
     assert runner is not None
     wait_for(lambda: trees.look().memory_mb(runner.pid, limit=5000) > 400, what="the forks of the job")
     wait_for(lambda: usage.read_peak(home.job("job")) > 100, what="the look at the job")
+    later = time.monotonic() + 4 * limits.MEMORY_INTERVAL  # that look may have been before the forks
+    wait_for(lambda: time.monotonic() > later or client.get_job("job").state.terminal)
     go.touch()
     assert ended(client, "job").state is JobState.COMPLETED
     assert ended(client, "task").state is JobState.FAILED

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor import model, spool
+from air_executor.errors import InvalidNameError
 from air_executor.paths import Home
 from tests.unit.conftest import Submit
 
@@ -113,3 +114,23 @@ def test_a_spool_that_somebody_deleted_is_made_again(home: Home, submit: Submit)
     assert spool.cancel_requests(home) == ["a"]
     spool.enqueue(home, model.Job("a", queued_at=model.now()))
     assert spool.queues(home) == ["default"]
+
+
+def test_an_announced_success_leaves_nothing_behind(home: Home) -> None:
+    (home.told / "left").touch()
+    for name in ("a", "left"):
+        spool.announce_success(home, name)
+        assert not (home.told / name).exists()
+    with pytest.raises(InvalidNameError):
+        spool.announce_success(home, "../finished/a")
+    (home.told / "left").touch()
+    spool.drop_successes(home)
+    assert list(home.told.iterdir()) == []
+
+
+def test_a_success_is_announced_to_nobody_where_nobody_listens(home: Home) -> None:
+    home.told.rmdir()
+    with pytest.raises(FileNotFoundError):
+        spool.announce_success(home, "a")
+    assert not home.told.exists()
+    spool.drop_successes(home)
