@@ -158,7 +158,7 @@ def test_other_good_ends(
     work = sample(task_id)
     job = run(executor, home, work)
     assert job.exit == model.Exit(ExitKind.SUCCESS, state, code=0)
-    assert bool(executor.get_event_buffer()) is told
+    assert bool(dict(executor.get_event_buffer())) is told
 
 
 def test_a_failure_says_why(executor: AirExecutor, home: Home, api_server: Api) -> None:
@@ -264,7 +264,7 @@ def test_a_refused_start(
     work = sample("sleeps")
     job = run(executor, home, work)
     assert job.exit == model.Exit(ExitKind.EXIT_CODE, reason, code=code)
-    assert bool(executor.get_event_buffer()) is (code is not ExitCode.ALREADY_RUNNING)
+    assert bool(dict(executor.get_event_buffer())) is (code is not ExitCode.ALREADY_RUNNING)
 
 
 @pytest.mark.parametrize(("life", "code"), [(-1, ExitCode.TOKEN_OUT_OF_DATE), (60, ExitCode.START_REFUSED)])
@@ -275,7 +275,7 @@ def test_a_start_refused_for_an_old_token_is_no_failure_of_the_task(
     token = BaseExecutor().jwt_generator.generate({"sub": "1", "scope": "workload"}, valid_for=life)
     job = run(executor, home, sample("succeeds").model_copy(update={"token": token}))
     assert job.exit is not None and job.exit.code == code
-    assert bool(executor.get_event_buffer()) is (code is ExitCode.START_REFUSED)
+    assert bool(dict(executor.get_event_buffer())) is (code is ExitCode.START_REFUSED)
     assert not executor.running
 
 
