@@ -85,6 +85,8 @@ def _read_proc() -> Iterator[Seen]:
 
 def _share(pid: int) -> int | None:
     """Bytes of memory of a process, its part of what it shares; None if the kernel does not tell."""
+    if sys.platform != "linux":
+        return None
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
             values = [line.split() for line in file if line.startswith(b"Pss:")]

@@ -131,6 +131,11 @@ def test_who_has_ended_since_the_look_has_no_memory() -> None:
     assert trees.Look([trees.Seen(gone, 1, 300 * MIB)]).memory_mb(gone, limit=200) == 0
 
 
+def test_where_the_system_does_not_tell_what_is_shared_each_has_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert trees.Look([trees.Seen(2**22 + 1, 1, 300 * MIB)]).memory_mb(2**22 + 1, limit=200) == 300
+
+
 def test_the_next_look_waits_the_longer_the_more_the_last_one_took() -> None:
     assert limits.until_next_memory(0.0) == limits.MEMORY_INTERVAL
     assert limits.until_next_memory(1.0) >= 10
