@@ -15,7 +15,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,36 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
         os.close(fd)
 
 
+def write_together(files: Mapping[Path, bytes], *, durable: bool) -> None:
+    """Create files as `write_new` does, in a directory that goes if this fails.
+
+    Those that shall be durable are all on their way before the first is waited for, and share its wait.
+    """
+    with contextlib.ExitStack() as opened:
+        fds = {}
+        for path, data in files.items():
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+            opened.callback(os.close, fd)
+            fds[path] = fd
+            with _naming(path):
+                _write_all(fd, data)
+        if not durable:
+            return
+        for fd in fds.values():
+            _begin_to_save(fd)
+        for path, fd in fds.items():
+            with _naming(path):
+                os.fsync(fd)
+
+
+def _begin_to_save(fd: int) -> None:
+    """Linux does so when told that something is not needed in memory, and keeps it there all the same if that is less
+    than a page."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):  # an advice
+            os.posix_fadvise(fd, 0, 1, os.POSIX_FADV_DONTNEED)
+
+
 def replace(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False) -> None:
     """Write `path` so that a reader sees the old content or the new, never a part."""
     temporary = temporaries.replacement(path)
@@ -167,6 +197,16 @@ def create_marker(path: Path) -> bool:
         write_new(path, b"")
     except FileExistsError:
         return False
+    return True
+
+
+def create_quietly(path: Path) -> bool:
+    """`create_marker` that wakes nobody who watches for files that were written and closed."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    except FileExistsError:
+        return False
+    os.close(fd)
     return True
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, _json, cuts, journal, model, spool, store, temporaries, usage
+from air_executor import _files, _json, attempts, cuts, ends, journal, model, results, spool, store, temporaries, usage
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import JobState, TaskStatus
 from air_executor.paths import Home, JobPaths
@@ -111,6 +110,7 @@ class HeldJob:
         model.check_job_transition(self.job.state, state)  # before its tasks are touched
         cuts.carry_out(self.paths)
         self._close_tasks(state, outcome)
+        results.write(self.paths, self.tasks)
         self.job.exit, self.job.usage = outcome, usage.complete(self.job, self.paths, used)
         self.job.finished_at = model.now()
         self._transition(state, by=by, why=outcome.reason)
@@ -120,6 +120,7 @@ class HeldJob:
         """What follows from a terminal state; safe to repeat. A workload that is there says that it was not done."""
         if self.job.notify:
             spool.announce_finished(self.home, self.job.name)
+        ends.announce(self.home, self.job)
         _files.discard(self.home.cancel_requests / self.job.name)
         _files.discard(self.paths.workload)
         if self.job.runner and self.job.runner.runner:
@@ -130,28 +131,33 @@ class HeldJob:
         self.job.crashes += blame is model.Blame.JOB
         self.job.losses += blame is model.Blame.RUNNER
         self.job.runner = self.job.started_at = None
-        self._reset_tasks(self.tasks)
+        for task in self.tasks:
+            attempts.reset(task, task if task.was_kept else None)
         if self.job.state is JobState.WORKING:
             self._transition(JobState.WAITING, by=by, why=why)
         else:
             self._write_state()
 
-    def new_attempt(self, submission: store.Submission | None = None, *, by: str, why: str) -> None:
+    def new_attempt(
+        self, submission: store.Submission | None = None, *, by: str, why: str, keep_completed: bool = False
+    ) -> None:
         """terminal -> waiting, with the old tasks or those of `submission`.
 
         It begins when state.json says so. What else is new lies beside the old files until then, so that a holder who
         dies before leaves the job as it was, and what one who dies after left is finished by the next.
         """
         check_over(self.job)
+        new = None if submission is None else submission.tasks
+        self.tasks = attempts.next_tasks(self.tasks, new, keep_completed=keep_completed)
         if submission is not None:
             self._adopt(submission)
         job = self.job
         job.attempt, job.crashes, job.losses = job.attempt + 1, 0, 0
         job.queued_at = model.now()
         job.runner = job.exit = job.usage = job.started_at = job.finished_at = None
-        self._reset_tasks(self.tasks)
         for path in (self.paths.cancel, self.paths.cuts, self.paths.peak):
             _files.discard(path)
+        temporaries.remove(self.paths.added)
         self._write_beside(self.paths.tasks, _json.pretty(store.tasks_content(job, self.tasks)))
         if submission is not None and submission.workload is not None:
             self._write_beside(self.paths.workload, submission.workload)
@@ -169,7 +175,7 @@ class HeldJob:
         new.state, new.extra = old.state, {**old.extra, **new.extra}
         for task in submission.tasks:
             task.job_name, task.created_at = new.name, model.now()
-        self.job, self.tasks = new, submission.tasks
+        self.job = new
 
     def _transition(self, state: JobState, *, by: str, why: str) -> None:
         old = self.job.state
@@ -208,7 +214,8 @@ class HeldJob:
         moment = model.now()
         task.status = status
         if status is TaskStatus.RUNNING:
-            task.started_at = moment
+            journal.forget_try(task)
+            task.started_at, task.tries = moment, task.tries + 1
         elif status.terminal:
             task.completed_at = moment
         for name, value in changes.items():
@@ -219,6 +226,17 @@ class HeldJob:
             if not status.terminal:
                 vars(task).update(before)
                 raise
+
+    def add_tasks(self, tasks: list[model.Task], by: str) -> None:
+        """Take more tasks into the job that runs; the journal has them at once.
+
+        Args:
+            by: the task that adds them, or empty.
+        """
+        for task in tasks:
+            task.job_name, task.created_at, task.added_by = self.job.name, model.now(), by
+        journal.record_added(self.paths.events, self.job, tasks, by)
+        self.tasks.extend(tasks)
 
     def write_tasks(self) -> None:
         """Bring tasks.json up to date."""
@@ -231,18 +249,11 @@ class HeldJob:
 
     def _close_tasks(self, state: JobState, outcome: model.Exit) -> None:
         for task in self.tasks:
-            if task.status is TaskStatus.PENDING:
-                cancelled = state is JobState.CANCELLED
-                self.set_task(task, TaskStatus.CANCELLED if cancelled else TaskStatus.SKIPPED, error=outcome.reason)
-            elif task.status is TaskStatus.RUNNING:
-                cancelled = state is JobState.CANCELLED
-                self.set_task(task, TaskStatus.CANCELLED if cancelled else TaskStatus.FAILED, error=outcome.reason)
+            if task.status.terminal:
+                continue
+            ran = TaskStatus.FAILED if task.has_started else TaskStatus.SKIPPED  # running, or waiting for another try
+            self.set_task(task, TaskStatus.CANCELLED if state is JobState.CANCELLED else ran, error=outcome.reason)
         self.write_tasks()
-
-    def _reset_tasks(self, tasks: Iterable[model.Task]) -> None:
-        for task in tasks:
-            task.status = TaskStatus.PENDING
-            task.started_at = task.completed_at = task.error = task.exit_code = task.signal = None
 
 
 def check_over(job: model.Job) -> None:

@@ -5,13 +5,16 @@
     <home>/
       config.toml
       jobs/<job name>/            state.json tasks.json workload.json runner.lock events.jsonl cancel cuts.jsonl peak
-                                  logs/<task id>.log
+                                  result.json restart.lock added/ logs/<task id>.log
       spool/waiting/<queue>/<order>-<job name>
       spool/claimed/<holder id>/<job name>
       spool/finished/<job name>
       spool/cancel/<job name>                   wakes the runner that has the job
       spool/control/<runner id>.<action>        drain, resume, stop
-      spool/told/<job name>                     for a moment: its task has told Airflow that it succeeded
+      spool/told/<job name>                     for a moment: its task tells Airflow that it succeeded, or has told it
+      spool/awaited/<job name>                  somebody waits for the job's end; gone once it is over
+      spool/yielded/<job name>,<number>         lets the job that it waits for start in its place
+      spool/listeners/<kind>=<name>,<id>/<job name>,<attempt>   ends that a listener has not dealt with yet
       spool/wake                                written by who has made work for a scheduler
       runners/<runner id>.json
       components/<name>.json                    what start-dev.sh started
@@ -32,8 +35,12 @@ from pathlib import Path, PosixPath
 HOME_VARIABLE = "AIR_EXECUTOR_HOME"
 JOB_VARIABLE = "AIR_EXECUTOR_JOB"
 """In the environment of a task: the name of its job."""
+TASK_VARIABLE = "AIR_EXECUTOR_TASK"
+"""In the environment of a task: its id."""
 HOME_NAME = ".air-executor"
 
+OUTPUT_SUFFIX = ".output"
+"""Of what a task writes for the result of its job."""
 TEMPORARY_PREFIX = ".tmp-"
 """A job directory that is not complete yet; no job name starts with a dot."""
 
@@ -81,6 +88,11 @@ class JobPaths:
         return self.root / JOB_LOCK
 
     @cached_property
+    def restart_lock(self) -> Path:
+        """Held by who stops and restarts the job, while it is not known whether somebody else does."""
+        return self.root / "restart.lock"
+
+    @cached_property
     def events(self) -> Path:
         return self.root / "events.jsonl"
 
@@ -108,6 +120,20 @@ class JobPaths:
     def reason(self, task_id: str) -> Path:
         """Where a task may leave one sentence that says why it failed; gone once it is in tasks.json."""
         return self.logs / f".{task_id}.reason"
+
+    def output(self, task_id: str) -> Path:
+        """Where a task may write JSON for the result of the job."""
+        return self.logs / f".{task_id}{OUTPUT_SUFFIX}"
+
+    @cached_property
+    def result(self) -> Path:
+        """What the completed tasks wrote, by task; there when the job is over and one of them wrote something."""
+        return self.root / "result.json"
+
+    @cached_property
+    def added(self) -> Path:
+        """Where somebody asks for more tasks while the job runs; made by the first who does."""
+        return self.root / "added"
 
 
 class Home:
@@ -160,6 +186,19 @@ class Home:
     @cached_property
     def told(self) -> Path:
         return self.spool / "told"
+
+    @cached_property
+    def awaited(self) -> Path:
+        return self.spool / "awaited"
+
+    @cached_property
+    def yielded(self) -> Path:
+        return self.spool / "yielded"
+
+    @cached_property
+    def listeners(self) -> Path:
+        """Made by the first listener: where there is none, the end of a job costs one look in vain."""
+        return self.spool / "listeners"
 
     @cached_property
     def cancel_requests(self) -> Path:
@@ -241,6 +280,8 @@ class Home:
             self.claimed,
             self.finished,
             self.told,
+            self.awaited,
+            self.yielded,
             self.cancel_requests,
             self.control,
             self.runners,

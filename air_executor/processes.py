@@ -117,12 +117,16 @@ os.register_at_fork(after_in_child=_own_start_time.cache_clear)  # its pid may b
 
 
 def age(process: model.Process) -> float | None:
-    """Seconds since a process of this host started, by a clock that nobody sets; None if that cannot be known."""
+    """Seconds since a process of this host started, or was given its job; None if that cannot be known.
+
+    By a clock that nobody sets.
+    """
     if not is_local(process) or process.start_time == 0:
         return None
     if sys.platform == "linux":
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time / os.sysconf("SC_CLK_TCK"))
-    return max(0.0, time.time() - process.start_time / 1000)
+        started = process.start_time / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started - process.waited)
+    return max(0.0, time.time() - process.start_time / 1000 - process.waited)
 
 
 def is_local(process: model.Process) -> bool:

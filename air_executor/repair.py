@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from air_executor import _files, _json, held, journal, model, processes, runners, spool, store, temporaries
+from air_executor import _files, _json, ends, held, journal, model, processes, runners, spool, store, temporaries
 from air_executor.errors import AirExecutorError, CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
@@ -124,7 +124,7 @@ def _resolve_held(
     job: held.HeldJob, why: str, by: str, holder: str | None, outcome: model.Exit | None, blame: model.Blame | None
 ) -> Verdict:
     request = read_cancel(job)
-    started = any(task.status is not model.TaskStatus.PENDING for task in job.tasks)
+    started = any(task.has_started for task in job.tasks)
     started = started or journal.is_damaged(job.paths.events) or _lost_power(job.job)
     if blame is None:
         crashed = job.job.state is JobState.WORKING or outcome is not None
@@ -212,6 +212,8 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
     yield from _remove_temporaries(home)
     yield from _repair_jobs(home, list(store.names(home)), by)
     yield from _drop_answers(home)
+    yield from _end_waits(home)
+    yield from (Change("spool/listeners", what) for what in ends.drop_old(home, home_time(home)))
     spool.drop_successes(home)
     yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
 
@@ -342,6 +344,20 @@ def _drop_answers(home: Home) -> Iterator[Change]:
     for name in spool.finished(home):
         if not home.job(name).root.exists() and spool.collect_finished(home, name):
             yield Change(name, "the answer of a job that is gone, removed")
+
+
+def _end_waits(home: Home) -> Iterator[Change]:
+    """For jobs that are over or gone, of which those who wait were not told; and after them, nobody waits any more."""
+    for name in sorted(ends.awaited(home)):
+        try:
+            over = store.read(home, name).state.terminal
+        except NotFoundError:
+            over = True
+        except (CorruptFileError, OSError):  # whoever brings it to rest ends this, too
+            over = False
+        if over:
+            ends.stop_awaiting(home, name)
+            yield Change(name, "was awaited and is over, or gone; those who wait were told")
 
 
 def _drop_foreign_markers(home: Home) -> Iterator[Change]:

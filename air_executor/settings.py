@@ -7,14 +7,13 @@ A list in a variable is separated by commas. An unknown or malformed option is a
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from air_executor import _files, retention, validation
+from air_executor import _files, definitions, retention, validation
 from air_executor.errors import CorruptFileError, InvalidInputError, SettingsError
 from air_executor.model import DEFAULT_QUEUE
 from air_executor.paths import Home
@@ -155,8 +154,7 @@ def _from_environment(table: str, kind: type[Any], environ: Mapping[str, str]) -
 def _refuse_unknown(values: Mapping[str, Any], known: list[str], what: str) -> None:
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+            hint = definitions.hint(name, known)
             raise SettingsError(f"{what}{'' if what.endswith('_') else ' '}{name}; {hint}")
 
 

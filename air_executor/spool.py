@@ -134,7 +134,9 @@ def collect_finished(home: Home, job_name: str) -> bool:
 
 
 def announce_success(home: Home, job_name: str) -> None:
-    """Tell an executor that is waiting that what follows a task can start, although the task's job is not over yet.
+    """Tell an executor that is waiting that a task has succeeded, although its job is not over yet.
+
+    Once as Airflow is told, and once when Airflow has noted it.
 
     Only who is listening at this moment hears it, and nothing stays.
 

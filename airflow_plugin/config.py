@@ -66,7 +66,7 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
     _refuse_unknown(source, environ)
     default_queue = source.get("operators", "default_queue", fallback=None) or "default"
     return Options(
-        base_path=_base_path(_get(source, "base_path"), environ),
+        base_path=base_path(source, environ),
         default_queue=default_queue,
         queues=_queues(_get(source, "queues")) or (_check_queue("[operators] default_queue", default_queue),),
         start_runner=_boolean("start_runner", _get(source, "start_runner"), default=True),
@@ -76,6 +76,15 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
         sync_wait=_sync_wait(_get(source, "sync_wait")),
         warm_dags=_boolean("warm_dags", _get(source, "warm_dags"), default=False),
     )
+
+
+def base_path(source: Source, environ: Mapping[str, str] = os.environ) -> Path:
+    """The home alone, whatever else is configured: for those who submit jobs and execute nothing.
+
+    Raises:
+        SettingsError: it is not an absolute path.
+    """
+    return _base_path(_get(source, "base_path"), environ)
 
 
 def _get(source: Source, name: str) -> str | None:

@@ -9,6 +9,7 @@ the queue of one workload, in this process only, and only if the user has no coo
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import selectors
@@ -34,7 +35,7 @@ from airflow.sdk.execution_time.coordinator import (
 from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySubprocess
 from airflow.sdk.log import mask_logs
 
-from air_executor import processes, spool
+from air_executor import load, processes, spool
 from air_executor.errors import AirExecutorError
 from air_executor.paths import HOME_VARIABLE, JOB_VARIABLE, Home
 from airflow_plugin import joblog
@@ -209,6 +210,8 @@ class TaskProcess(Watched, ActivitySubprocess):
         super().kill(*args, **kwargs)
 
     def _send_terminal_state_msg(self, msg: Any) -> None:
+        if isinstance(msg, SucceedTask):
+            announce_success()
         try:
             super()._send_terminal_state_msg(msg)
         except ServerResponseError as error:
@@ -240,12 +243,14 @@ class TaskProcess(Watched, ActivitySubprocess):
 
 
 def announce_success() -> None:
-    """What follows the task can start now; its process has still to end, and its job to be written down.
+    """What follows the task can start as soon as Airflow has noted it; its process has still to end, and its job to be
+    written down. Once before Airflow is told, and once after.
 
-    Not after another end: what runs again has this job's name, and has to wait for it to be over.
+    Not after another end: what runs again has this job's name, and has to wait for it to be over. And not where many
+    wait for a processor: there the scheduler takes many ends together, and each announcement would cost it more.
     """
     home, job = os.environ.get(HOME_VARIABLE), os.environ.get(JOB_VARIABLE)
-    if home and job:
+    if home and job and not load.is_crowded():
         # Only sooner: the end of the job is announced in any case. A task may have any environment.
         with contextlib.suppress(OSError, AirExecutorError):
             spool.announce_success(Home(Path(home)), job)
@@ -262,9 +267,12 @@ class CallbackProcess(Watched, CallbackSubprocess):
         return self.heard
 
 
-def _run_and_report() -> None:
+def _run_task(what: Any, bundle_info: Any, dag_rel_path: str | os.PathLike[str]) -> None:
     """What the process of a task does."""
+    from airflow_plugin import ahead
+
     try:
+        ahead.install(what, bundle_info, dag_rel_path)
         supervisor._subprocess_main()  # type: ignore[no-untyped-call]
     finally:
         if report_imports is not None:
@@ -280,8 +288,10 @@ class AirCoordinator(BaseCoordinator):
 
     def execute_task(self, **arguments: Any) -> BaseCoordinator.ExecutionResult:
         """Run a task to its end."""
-        if report_imports is not None:
-            arguments["target"] = _run_and_report
+        # On macOS Airflow starts a new Python for its own target, because a fork alone is not safe there.
+        if report_imports is not None or sys.platform != "darwin":
+            known = {name: arguments[name] for name in ("what", "bundle_info", "dag_rel_path")}
+            arguments["target"] = functools.partial(_run_task, **known)
         process = TaskProcess.start(**arguments)
         try:
             process.wait()

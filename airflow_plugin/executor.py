@@ -13,6 +13,7 @@ job in `jobs`, who goes on after a scheduler is gone in `adoption`.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -20,16 +21,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import held, repair, runners, spool, store
+from air_executor import held, load, repair, runners, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, idling, jobs, keys, patience, results, tasklog, tokens
+from airflow_plugin import adoption, config, handover, jobs, keys, patience, results, tasklog, tokens
 from airflow_plugin.guard import Guarded
 from airflow_plugin.idling import Delivered, Rules, Situation
 from airflow_plugin.ledger import Entry, Ledger, Strangers
 from airflow_plugin.results import Report, Tell
 from airflow_plugin.site import Site
+from airflow_plugin.successes import Successes
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -38,7 +40,7 @@ RETRY_HOME = 1.0
 """Seconds between two looks whether the home can be used again."""
 CHECK_EACH = 30.0
 """Seconds in which every job is looked at once, in case its announcement was lost."""
-CHECKS_AT_ONCE, CHECKS_WHEN_IDLE = 2, 100
+CHECKS_AT_ONCE, CHECKS_WHEN_IDLE = 1, 100
 """How many are looked at in a heartbeat, and in each part of one that only waits."""
 QUEUE_INTERVAL = 10.0
 """Seconds between two looks for queues that nobody serves; also the time that a runner has to start."""
@@ -62,6 +64,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._ledger = Ledger()
         self._strangers = Strangers()
         self._stops = handover.Stops()
+        self._successes = Successes()
         self._site: Site | None = None
         self._usable = False
         self._next_home = self._next_queues = 0.0
@@ -87,6 +90,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._rules = Rules.of(self.conf)
         self._site, self._usable, self._next_home = None, False, 0.0  # one that has ended may be started again
         self._next_queues = time.monotonic() + QUEUE_INTERVAL
+        gc.freeze()  # what is loaded stays: to look through it for garbage stops the scheduler for 0.3 s now and then
         site = self._open()
         if site is not None:
             self.log.info("%r works in %s", self, site.home.root)
@@ -195,6 +199,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self.running.add(key)
         self._ledger.add(Entry(job.name, key, job.queue, job.external_id))
         self._stops.forget(job.name)
+        self._successes.handed_over(key)
         self._sent = True
         if workload.running_state is not None:
             self.running_state(key)
@@ -215,6 +220,8 @@ class AirExecutor(Guarded, BaseExecutor):
             time.sleep(self._rules.pause if self._rules.takes_over else 0.0)
             return
         now = time.monotonic()
+        if not self._sent:
+            self._successes.nothing_handed_over()
         self._safely("the runner", site.keeper.tick)
         self._safely("stopping jobs", self._stops.ask, site.client)
         self._listen(site)
@@ -249,21 +256,31 @@ class AirExecutor(Guarded, BaseExecutor):
             self._listen(site)
             self._collect(site, time.monotonic())
             self._check_some(site, time.monotonic(), CHECKS_WHEN_IDLE)
-        if self._rules.sync_wait and self._news and len(self.running) >= idling.processors():
-            site.bell.gather()
+        if self._may_gather(now):
+            site.bell.gather(self._served_queues(site), self._rules.sync_wait)
             self._listen(site)
             self._collect(site, time.monotonic())
         self._came_back = now.sent and not (self._woken or self._news)
         waited = bool(self.running) and (now.woken or seconds >= self._rules.sync_wait > 0)
         self._waited = waited or self._news
 
+    def _may_gather(self, now: Situation) -> bool:
+        made_work = now.woken or self._woken
+        busy = len(self.running) >= load.processors()
+        return self._rules.sync_wait > 0 and self._news and busy and not made_work
+
+    def _served_queues(self, site: Site) -> list[str]:
+        queues = sorted({entry.queue for entry in self._ledger if entry.queue})
+        unserved = runners.unserved(site.home, queues, site.keeper.seen)
+        return [queue for queue in queues if queue not in unserved]
+
     def _listen(self, site: Site) -> None:
-        """What follows a task whose success Airflow knows of may start before its job is over, if there is a slot."""
+        """What follows a task may start before its job is over."""
         work, told = site.bell.mute()
         self._woken |= work
         for entry in filter(None, map(self._ledger.get, told)):
-            entry.known = self._has_free_slots()
-            self._news |= entry.known
+            quiet = len(self.running) <= load.processors()
+            self._news |= self._successes.hear(entry, quiet=quiet, may_follow=self._has_free_slots())
 
     def _has_free_slots(self) -> bool:
         return len(self.running) < self.parallelism
@@ -287,10 +304,16 @@ class AirExecutor(Guarded, BaseExecutor):
     def _check_some(self, site: Site, now: float, most: int) -> None:
         """Whose announcement was lost would run for ever in Airflow's eyes."""
         size = len(self._ledger)
+        if size == 0:  # what comes next is not due before its time
+            self._checked_at = now
+            return
         count = size if self._check_all else min(most, int(size * (now - self._checked_at) / CHECK_EACH))
         if count == 0:
             return
-        self._checked_at, self._check_all = now, False
+        if self._check_all:
+            self._checked_at, self._check_all = now, False
+        else:  # what is due and not done now is done as soon as there is time
+            self._checked_at = max(self._checked_at + count / size * CHECK_EACH, now - CHECK_EACH)
         for entry in self._ledger.next_to_check(count):
             self._safely(f"the job {entry.name}", self._settle, site, entry, announced=False)
 
@@ -347,7 +370,7 @@ class AirExecutor(Guarded, BaseExecutor):
             spool.collect_finished(site.home, name)
 
     def _report(self, entry: Entry, report: Report) -> None:
-        self._ledger.close(entry)
+        self._close(entry)
         others_run = len(self.running) > 1  # where none does, nothing else would end the wait
         awaited = not (entry.known and report.tell is Tell.SUCCESS and self._has_free_slots() and others_run)
         self._news |= awaited
@@ -401,8 +424,12 @@ class AirExecutor(Guarded, BaseExecutor):
         if entry := self._ledger.find(key):
             self._safely("stopping a job", self._stop, entry, "the connection test took too long")
 
-    def _stop(self, entry: Entry, why: str) -> None:
+    def _close(self, entry: Entry) -> None:
         self._ledger.close(entry)
+        self._successes.forget(entry)
+
+    def _stop(self, entry: Entry, why: str) -> None:
+        self._close(entry)
         self._stop_job(entry.name, why, entry.external_id)
 
     def _stop_job(self, name: str, why: str, external_id: str | None) -> None:
@@ -440,7 +467,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self.running.discard(key)
         name = jobs.task_name(ti)
         if entry := self._ledger.get(name):
-            self._ledger.close(entry)
+            self._close(entry)
         self._stop_job(name, "it was too long in its queue", ti.external_executor_id)
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:

@@ -7,37 +7,43 @@ together, as each loop of the scheduler costs as much as a task or two; where a 
 
 from __future__ import annotations
 
-import os
+import itertools
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.executors.executor_loader import ExecutorLoader
 
-from air_executor import _files
+from air_executor import _files, load, spool
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 from air_executor.watch import Watch
 from airflow_plugin import config
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.executors.base_executor import ExecutorConf
 
 LOOK_INTERVAL = 0.25
 """Seconds between looks while waiting: ends on other hosts, of which the system does not tell."""
 TOGETHER = 1.0
 """Seconds in which ends are taken together, as long as all processors are busy; Airflow's own scheduler sleeps so."""
+IN_A_CROWD = 3
+"""How many times longer, while more jobs wait for a processor than start at a time: what the scheduler could hand over
+meanwhile would mostly wait behind them, and each of its rounds loads all task instances of a run."""
 AFTER_SENDING = 0.25
 """Seconds to wait after workloads were handed over, if the scheduler has had no more of them right after that."""
-BUSY_INTERVAL = 0.02
-"""Seconds between looks at whether they are."""
+CROWD_INTERVAL = 0.25
+"""Seconds between looks at how many wait for a processor: each lists their queue."""
+BUSY_INTERVAL, IDLE_INTERVAL = 0.1, 0.02
+"""Seconds between looks at whether all processors are busy, after one that found them so and after another."""
 IDLE_LOOKS = 4
-"""How many looks in a row have to find one idle: they often all wait for the API server for a moment."""
+"""How many looks in a row have to find one idle: jobs often all wait for the API server for a moment."""
 PAUSE = 0.1
 """Seconds to wait where there are other executors, or things that are to be tried again soon."""
-_LOADAVG = Path("/proc/loadavg")
 
 
 @dataclass(frozen=True)
@@ -124,25 +130,46 @@ class Bell:
         self._watch: Watch | None = None
         self._seen: tuple[object, ...] | None = None
         self._may_have_missed = False
+        self._heard: list[Path] = []
 
     def wait(self, seconds: float) -> None:
         """Wait until it rings, at most so long; where nobody may be able to ring it, until the next look is due."""
         self._begin()
         self._rung.wait(min(seconds, LOOK_INTERVAL))
 
-    def gather(self) -> None:
-        """Let others ring, too, while every processor has something to do."""
-        deadline = time.monotonic() + TOGETHER
-        idle = 0
-        while time.monotonic() < deadline and idle < IDLE_LOOKS:
-            idle = 0 if are_processors_busy() else idle + 1
-            time.sleep(BUSY_INTERVAL)
+    def gather(self, queues: Sequence[str], sync_wait: float) -> None:
+        """Let others ring, too, while every processor has something to do; until somebody has made work.
+
+        Args:
+            queues: in which jobs of this executor may wait for a runner that is there.
+            sync_wait: seconds; see `Rules`.
+        """
+        most = min(TOGETHER, sync_wait)
+        began = time.monotonic()
+        until, idle = began + most, 0
+        while idle < IDLE_LOOKS and self._home.wake not in self._hear():
+            moment = time.monotonic()
+            if moment >= until:
+                if moment >= began + IN_A_CROWD * most or not self._is_crowded(queues):
+                    return
+                until = moment + CROWD_INTERVAL
+            idle = 0 if load.idle_processors() == 0 else idle + 1
+            time.sleep(IDLE_INTERVAL if idle else BUSY_INTERVAL)
+
+    def _is_crowded(self, queues: Sequence[str]) -> bool:
+        most = load.starts_at_a_time()
+        waiting = itertools.chain.from_iterable(spool.waiting(self._home, queue) for queue in queues)
+        return sum(1 for _ in itertools.islice(waiting, most + 1)) > most
+
+    def _hear(self) -> list[Path]:
+        self._heard += [] if self._watch is None else self._watch.take()
+        return self._heard
 
     def mute(self) -> Heard:
         """What rang so far will be looked at now."""
         self._rung.clear()
         missed, self._may_have_missed = self._may_have_missed, False
-        files = [] if self._watch is None else self._watch.take()
+        files, self._heard = self._hear(), []
         return Heard(
             missed or self._home.wake in files, [file.name for file in files if file.parent == self._home.told]
         )
@@ -168,17 +195,3 @@ class Bell:
             self._seen = seen
             self._may_have_missed = True
             self._rung.set()
-
-
-def are_processors_busy() -> bool:
-    """Whether more processes than this one could run now than there are processors. False where that is not known."""
-    try:
-        runnable = int(_LOADAVG.read_bytes().split()[3].split(b"/")[0])
-    except (OSError, ValueError, IndexError):
-        return False
-    return runnable - 1 >= processors()
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -34,6 +34,13 @@ def key_of_instance(ti: TaskInstance) -> Key:
     return ti.key
 
 
+def are_of_one_run(one: Key, other: Key) -> bool:
+    """Whether two keys are of task instances of the same run of a DAG."""
+    if not isinstance(one, TaskInstanceKey) or not isinstance(other, TaskInstanceKey):
+        return False
+    return (one.dag_id, one.run_id) == (other.dag_id, other.run_id)
+
+
 def kind_of(key: Key) -> str:
     """What kind of workload a key is of."""
     if isinstance(key, TaskInstanceKey):

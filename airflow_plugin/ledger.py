@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ class Entry:
     external_id: str | None = None
     warned: bool = False
     """Whether somebody was told that no runner serves its queue."""
+    announced: bool = False
+    """Whether the success of its task is on its way to Airflow."""
+    followed: bool = False
+    """Whether something of its run was handed over since."""
     known: bool = False
     """Whether the scheduler was woken for its success already, and its end is no news any more."""
 
@@ -73,7 +78,7 @@ class Ledger:
 
     def next_to_check(self, count: int) -> list[Entry]:
         """The entries that were not looked at for longest; they go to the end of the line."""
-        names = list(self._entries)[: min(count, len(self._entries))]
+        names = list(itertools.islice(self._entries, count))
         for name in names:
             self._entries.move_to_end(name)
         return [self._entries[name] for name in names]

@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from air_executor import validation
@@ -76,32 +75,21 @@ def prepare(variant: str) -> frozenset[str]:
     Raises:
         NotWarmError: this file cannot be parsed for others; this process is to be given up.
     """
-    from airflow.dag_processing import dagbag
     from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    from airflow_plugin import parsing
 
     name, version, file = json.loads(variant)
     bundle = DagBundlesManager().get_bundle(name=name, version=version)  # type: ignore[no-untyped-call]
     bundle.initialize()
-    wanted = {
-        "dag_folder": os.fspath(Path(bundle.path, file)),
-        "safe_mode": False,
-        "load_op_links": False,
-        "bundle_path": bundle.path,
-        "bundle_name": name,
-    }
-    parse = dagbag.BundleDagBag
+    dag_file = parsing.DagFile(bundle, file)
     with _watching() as seen, _without_supervisor(seen), _own_handlers(), _loggers_as_before():
-        bag = parse(**wanted)
+        bag = dag_file.parse()
     if seen.fault is not None:
         raise NotWarmError(seen.fault)
     if bag.import_errors or not bag.dags:
         raise NotWarmError("it gives no DAG without the rest of a task's process")
-
-    def give(*arguments: Any, **keywords: Any) -> Any:
-        """In the place of Airflow's class: whoever wants to parse exactly that file is given what it holds."""
-        return bag if not arguments and keywords == wanted else parse(*arguments, **keywords)
-
-    dagbag.BundleDagBag = give  # type: ignore[assignment, misc]
+    dag_file.give(bag)
     return frozenset(seen.paths)
 
 

@@ -33,6 +33,7 @@ REASON_VARIABLE = "AIR_EXECUTOR_REASON_FILE"
 MAX_REASON = 1000
 
 PRELOADED = (
+    "airflow_plugin.ahead",
     "airflow_plugin.coordinator",
     "airflow_plugin.plugin",
     "airflow.dag_processing.bundles.local",

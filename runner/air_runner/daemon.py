@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from air_executor import model, processes, repair, runners, spool, store
+from air_executor import model, places, processes, repair, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
@@ -29,6 +29,7 @@ from air_runner import (
     enforcement,
     limits,
     orphans,
+    pacing,
     pruner,
     recovery,
     scheduling,
@@ -90,6 +91,8 @@ class Runner:
         self.rules = taskloop.Rules(settings.grace, settings.output_mb)
         self.by = f"runner {runner_id}"
         self.backlog = scheduling.Backlog()
+        self.places = places.Places(home, tuple(settings.queues))
+        self.pacer = pacing.Pacer()
         self.running = RunningJobs()
         self.endings = Endings(home, runner_id, self.by)
         self.early: dict[str, spool.Marker] = {}
@@ -101,7 +104,7 @@ class Runner:
         self.upkeep = upkeep.Upkeep(home, self.by, self._repaired)
         self.pruner = pruner.Pruner(home, retention or RetentionSettings(interval=0.0))
         self.guard = SpoolGuard(home, runner_id, settings.queues)
-        self.draining = self.stopping = self.leaving = False
+        self.draining = self.stopping = self.leaving = self.aborting = False
         self.group = group
         self.orphans: orphans.Orphans | None = None
         """Only a runner in a process of its own may take it that all children are its own."""
@@ -229,6 +232,8 @@ class Runner:
                     self._stop_if_asked(name)
                 case ("control", name):
                     self._obey(name)
+                case ("yielded", name):
+                    self.places.note(name)
                 case _:
                     return
 
@@ -249,6 +254,7 @@ class Runner:
         self.draining = action != "resume"
         self.stopping = action in ("stop", "handover", "abort") or (self.stopping and action == "drain")
         self.leaving = action == "handover" or (self.leaving and action == "drain")
+        self.aborting = self.aborting or action == "abort"
         if action == "abort":
             outcome = model.Exit(model.ExitKind.CANCELLED, f"stopped together with its runner {self.id}")
             for running in self.running:
@@ -290,6 +296,8 @@ class Runner:
         if self.clock.every("look", self._look_interval(), moment):
             self._safely("the queues", self._look)
         self._safely("starting jobs", self._fill_slots)
+        if self._has_places():
+            self._safely("jobs that others wait for", self._fill_places)
         self._safely("the idle time", self._linger, moment)
 
     def _pause(self) -> float:
@@ -298,11 +306,14 @@ class Runner:
             "beat",
             "recover",
             "look",
-            *(["start"] if len(self.backlog) and self._has_room() else []),
+            *([self._when_to_start()] if (len(self.backlog) and self._has_room()) or self._has_places() else []),
             *(["limits", "gone"] if self.running else []),
             *(["retry"] if self.endings else []),
         ]
         return self.clock.seconds_left(names, time.monotonic())
+
+    def _when_to_start(self) -> str:
+        return max("start", "pace", key=lambda name: self.clock.due.get(name, 0.0))
 
     def _look_interval(self) -> float:
         if not self.watch.works:
@@ -316,6 +327,7 @@ class Runner:
             self._safely(f"the request to stop {name}", self._stop_if_asked, name)
         for path in self.home.control.glob(f"{self.id}.*"):
             self._obey(path.name)
+        self.places.look()
 
     def _beat(self) -> None:
         self.presence.beat(working=len(self.running), draining=self.draining)
@@ -334,10 +346,7 @@ class Runner:
     # --- Starting ---
 
     def _fill_slots(self) -> None:
-        while self._has_room() and self.clock.is_due("start", time.monotonic()):
-            marker = self.backlog.pop()
-            if marker is None:
-                return
+        while self._may_start(time.monotonic()) and (marker := self.backlog.pop()) is not None:
             if marker.job in self.running or marker.job in self.endings:
                 self.early[marker.job] = marker
                 continue
@@ -347,8 +356,38 @@ class Runner:
             except OSError as error:
                 self._start_later(marker, error)
 
+    def _fill_places(self) -> None:
+        """Start jobs that others of this runner wait for, also if all slots are taken, or it drains."""
+        for host, marker in self.places.candidates(self.running.names):
+            if self._is_time_to_start(time.monotonic()):
+                self.places.set_aside(marker.job)
+                self._start_in_place(marker, host)
+
+    def _has_places(self) -> bool:
+        """A runner that drains has to; one that ends, or leaves its jobs to the next, starts nothing."""
+        return bool(self.places) and not (self.leaving or self.aborting or self._warming())
+
+    def _start_in_place(self, marker: spool.Marker, host: str) -> None:
+        if marker.job not in self.running and marker.job not in self.endings:
+            full = not self._has_room()
+            if spool.claim(self.home, marker, self.id):
+                if full:
+                    self.places.take(marker.job, host)
+                self._launch(marker.job)
+
+    def _may_start(self, moment: float) -> bool:
+        return bool(len(self.backlog)) and self._has_room() and self._is_time_to_start(moment)
+
+    def _is_time_to_start(self, moment: float) -> bool:
+        wait = self.pacer.seconds_to_wait(self.running, moment)
+        self.clock.not_before("pace", moment + wait)
+        return wait == 0 and self.clock.is_due("start", moment)
+
     def _has_room(self) -> bool:
-        return not self.draining and len(self.running) + len(self.endings) < self.settings.slots and not self._warming()
+        if self.draining or self._warming():
+            return False
+        busy = len(self.running) + len(self.endings)
+        return busy < self.settings.slots or busy - self.places.guests(self.running.names) < self.settings.slots
 
     def _warming(self) -> bool:
         """A job waits in its queue until it can start: if the runner dies meanwhile, that is no crash of the job."""
@@ -367,6 +406,7 @@ class Runner:
             repair.resolve(self.home, name, "cannot be read", by=self.by, holder=self.id)
             return
         self.running.add(self.limits.watch(job))
+        self.pacer.begin(name, time.monotonic())
         launcher = next(launcher for launcher in self.launchers if launcher.accepts(job))
         self._launch_with(launcher, job)
 
@@ -426,6 +466,7 @@ class Runner:
         if running.pidfd is not None:
             self.selector.unregister(running.pidfd)
             os.close(running.pidfd)
+        self.places.ended(running.job.name)
         end = endings.explain(pid, status)
         if not end.seen_well:
             self._safely("what a job left", self._kill_orphans)

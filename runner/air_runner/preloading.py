@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields
 from types import ModuleType
 
 from air_executor import processes
+from air_runner import sharing
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 _STRAYS = 20
@@ -53,8 +54,9 @@ def preload(module: str) -> float:
 
 
 def freeze() -> None:
-    """So that collecting garbage does not copy the pages that forks share."""
+    """So that neither using nor collecting what is loaded copies the pages that forks share."""
     gc.collect()
+    sharing.keep_unwritten()
     gc.freeze()
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from air_executor import model, spool
 
+MAX_RETRY_DELAY = 3600.0
+"""Seconds between two tries of a task, however often it has failed."""
+
 
 class Backlog:
     """The waiting jobs that this runner knows of: highest priority first, then oldest, whatever the queue.
@@ -53,25 +56,34 @@ class TaskGraph:
     missing: dict[str, int] = field(default_factory=dict)
     """How many dependencies of a task are not completed yet."""
     dependents: dict[str, list[str]] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    """Those that are completed."""
+    lost: set[str] = field(default_factory=set)
+    """Those that did not go well, or can never run."""
 
     @classmethod
     def of(cls, tasks: Sequence[model.Task]) -> TaskGraph:
         """The graph of tasks, some of which may be over already."""
-        graph = cls()
-        done = {task.id for task in tasks if task.status is model.TaskStatus.COMPLETED}
-        for task in tasks:
-            if task.status is not model.TaskStatus.PENDING:
-                continue
-            needed = {dependency for dependency in task.dependencies if dependency not in done}
-            graph.missing[task.id] = len(needed)
-            for dependency in needed:
-                graph.dependents.setdefault(dependency, []).append(task.id)
-            if not needed:
-                graph.ready.append(task.id)
+        graph = cls(done={task.id for task in tasks if task.status is model.TaskStatus.COMPLETED})
+        graph.add(task for task in tasks if task.status is model.TaskStatus.PENDING)
         return graph
+
+    def add(self, tasks: Iterable[model.Task]) -> list[str]:
+        """More tasks. Returns those that can never run, because something they depend on did not go well."""
+        broken: dict[str, None] = {}
+        for task in tasks:
+            needed = {dependency for dependency in task.dependencies if dependency not in self.done}
+            broken |= dict.fromkeys(needed & self.lost)
+            self.missing[task.id] = len(needed)
+            for dependency in needed:
+                self.dependents.setdefault(dependency, []).append(task.id)
+            if not needed:
+                self.ready.append(task.id)
+        return [skipped for dependency in broken for skipped in self.failed(dependency)]
 
     def completed(self, task_id: str) -> None:
         """A task went well: those that waited for it alone become ready."""
+        self.done.add(task_id)
         for dependent in self.dependents.pop(task_id, ()):
             if dependent in self.missing:
                 self.missing[dependent] -= 1
@@ -87,4 +99,12 @@ class TaskGraph:
             if self.missing.pop(name, None) is not None:
                 skipped[name] = None
                 pending.extend(self.dependents.pop(name, ()))
+        self.lost |= {task_id, *skipped}
         return list(skipped)
+
+
+def pause_before_retry(task: model.Task) -> float | None:
+    """Seconds until a task that has failed starts again; None if it has had all its tries. Pure."""
+    if task.tries > task.retries:
+        return None
+    return min(MAX_RETRY_DELAY, task.retry_delay * 2.0 ** min(task.tries - 1, 100))

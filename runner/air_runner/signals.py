@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from air_executor import processes
 
-_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGURG)
 
 
 class SignalPipe:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from air_executor import _files, cuts, model, processes
-from air_executor.paths import Home
+from air_executor.paths import HOME_VARIABLE, JOB_VARIABLE, TASK_VARIABLE, Home
 from air_runner import limits, ours, spawning
 
 COMMAND_NOT_FOUND = 127
@@ -61,10 +61,11 @@ def from_wait_status(status: int) -> Ended:
 def task_environment(home: Home, task: model.Task) -> dict[str, str]:
     """What a task finds in its environment beside what the runner has."""
     return {
-        "AIR_EXECUTOR_HOME": str(home.root),
-        "AIR_EXECUTOR_JOB": task.job_name,
-        "AIR_EXECUTOR_TASK": task.id,
+        HOME_VARIABLE: str(home.root),
+        JOB_VARIABLE: task.job_name,
+        TASK_VARIABLE: task.id,
         "AIR_EXECUTOR_REASON_FILE": str(home.job(task.job_name).reason(task.id)),
+        "AIR_EXECUTOR_OUTPUT": str(home.job(task.job_name).output(task.id)),
         **task.env,
     }
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -39,9 +40,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from air_executor import held, processes
+from air_executor import processes
 from air_executor.paths import Home
-from air_runner import ephemeral, preloading, signals, taskloop, trial, variants
+from air_runner import ephemeral, preloading, sharing, signals, spare, taskloop, trial, variants
 from air_runner.channel import Channel
 from air_runner.freshness import Freshness, Snapshot, module_files
 from air_runner.variants import Variants
@@ -79,6 +80,9 @@ class Template:
         self.learner = learner
         self.trial: trial.Trial | None = None
         self.variants: Variants | None = None
+        self.spare: spare.Spare | None = None
+        self.wants_spare = True
+        """Whether to make one: once after each launch, so that whatever prevents or ends it costs no more than that."""
         self.ended = False
 
     def serve(self) -> int:
@@ -88,9 +92,12 @@ class Template:
         while not self.channel.closed and not self.ended:
             self._start_trial()
             self._listen_to_runner(not self._is_about_to_hand_over())
-            for key, _ in self.selector.select(self._patience()):
+            events = self.selector.select(self._patience())
+            for key, _ in events:
                 if not self.ended:
                     key.data()
+            if not events:
+                self._keep_spare()
             self._watch_trial()
             if self.variants is not None:
                 self.variants.check()
@@ -109,18 +116,19 @@ class Template:
         if self.learner is not None:
             self.selector.register(self.learner, selectors.EVENT_READ, self.learner.listen)
         self.loaded = preloading.Loaded(self.learner.decided() if self.learner else ())
-
         if self.has("prepare"):
             self.variants = Variants(self.selector, self._start_variant, self.channel.send, self._launch)
 
     def _patience(self) -> float | None:
         """Seconds until something is due by the clock."""
         moments = [each.next_moment for each in (self.trial, self.variants) if each is not None]
+        moments.append(spare.PAUSE if self._lacks_spare else None)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _close(self) -> None:
         if self.variants is not None:
             self.variants.forget()
+        self._drop_spare()
         self.pipe.close()
         self.selector.close()
 
@@ -142,6 +150,9 @@ class Template:
                 continue
             if self.trial is not None and self.trial.pid == pid:
                 self.trial.reaped = True
+            if self.spare is not None and self.spare.pid == pid:
+                self._drop_spare()
+                continue
             self.channel.send({"exited": pid, "status": status})
 
     # --- Launches ---
@@ -166,13 +177,41 @@ class Template:
             self._launch(name)
 
     def _launch(self, name: str) -> None:
+        assignment = spare.Assignment(name, ephemeral.look_at(self.home, name))
+        used, self.spare, self.wants_spare = self.spare, None, True
+        pid = used.pid if used is not None and used.give(assignment) else self._fork(lambda: assignment)
+        self.channel.send({"launched": name, "pid": pid})
+
+    @property
+    def _lacks_spare(self) -> bool:
+        """A trial needs the processors, and may take this process's place."""
+        return self.wants_spare and self.spare is None and self.trial is None and not self.ended
+
+    def _keep_spare(self) -> None:
+        if not self._lacks_spare:
+            return
+        self.wants_spare = False
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self.spare = spare.Spare(ours)
+                self.spare.pid = self._fork(lambda: spare.wait(theirs))
+        except OSError:  # no more processes or descriptors: jobs need them, and nobody needs a spare
+            self._drop_spare()
+
+    def _drop_spare(self) -> None:
+        if self.spare is not None:
+            self.spare.close()
+            self.spare = None
+
+    def _fork(self, receive: Callable[[], spare.Assignment | None]) -> int:
+        """Make an ephemeral runner; it asks for its job when it has done what has nothing to do with it."""
         sys.stdout.flush()
         sys.stderr.flush()
-        look = ephemeral.look_at(self.home, name)
         pid = os.fork()
         if pid == 0:
-            self._become(lambda: self._run_job(name, look))
-        self.channel.send({"launched": name, "pid": pid})
+            self._become(lambda: self._run_job(receive))
+        return pid
 
     def _become(self, body: Callable[[], int]) -> NoReturn:
         """In a child: do something else, and never go on as a second template, whatever happens."""
@@ -188,22 +227,26 @@ class Template:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _run_job(self, name: str, look: held.Look | None) -> int:
+    def _run_job(self, receive: Callable[[], spare.Assignment | None]) -> int:
         os.setsid()
         self.channel.close()
         if self.trial is not None:
             self.trial.channel.close()
         self.call("after_fork")
         preloading.renew_randomness()
+        assignment = receive()
+        if assignment is None:
+            return 0
         if self.learner is None:
-            return self._run(name, look)
-        report = self.learner.reporter(name, self.loaded)
+            return self._run(assignment)
+        report = self.learner.reporter(assignment.job, self.loaded)
         self.call("reports_with", report)
-        code = self._run(name, look)
+        code = self._run(assignment)
         report()
         return code
 
-    def _run(self, name: str, look: held.Look | None) -> int:
+    def _run(self, assignment: spare.Assignment) -> int:
+        name, look = assignment.job, assignment.look
         return ephemeral.run_job(self.home, name, self.runner_id, self.rules, module=self.module, look=look)
 
     def call(self, hook: str, *arguments: object) -> Any:
@@ -269,6 +312,7 @@ class Template:
         self.channel = Channel(self.channel.connection)
         self.freshness.note(since=began)
         self.variants = None
+        self.wants_spare = True
         self._open()
 
     def _watch_trial(self) -> None:
@@ -339,7 +383,7 @@ class VariantTemplate(Template):
         self.variants = None
 
     def _patience(self) -> float:
-        return max(0.0, self._until - time.monotonic())
+        return min(max(0.0, self._until - time.monotonic()), super()._patience() or math.inf)
 
     @property
     def _until(self) -> float:
@@ -389,7 +433,9 @@ def main(arguments: list[str] | None = None) -> int:
         home, options.runner, options.module, taskloop.Rules.of(options), Channel(connection), freshness, learner
     )
     freshness.note(template.call("watched_paths") or ())
+    ephemeral.rehearse(template.rules)
     preloading.freeze()
+    sharing.enlarge_pages()
     return template.serve()
 
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from air_runner import preloading
+from air_runner import preloading, sharing
 from air_runner.channel import Channel
 
 PATIENCE = 30.0
@@ -101,5 +101,6 @@ def run(channel: Channel, names: Iterable[str]) -> bool:
             return False
         channel.send({"loaded": name, "ms": took})
     preloading.freeze()
+    sharing.enlarge_pages()
     channel.send({"done": True})
     return any("go" in message for message in channel.receive())

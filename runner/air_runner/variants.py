@@ -23,7 +23,7 @@ GONE = -1
 """The pid of one that was reaped."""
 
 MAX_VARIANTS = 8
-"""How many are kept; each costs some MiB."""
+"""How many are kept; each costs some MiB, and so does its spare."""
 
 IDLE_SECONDS = 60.0
 """After which one that nobody has used ends."""

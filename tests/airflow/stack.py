@@ -85,7 +85,9 @@ class Stack:
         # A server that is told to end waits for its clients.
         self.rest.close()
         components = [psutil.Process(popen.pid) for popen in self._components.values() if popen.poll() is None]
+        log_servers = [server for component in components for server in _log_servers(component)]
         processes.end(components, 30)
+        processes.end(log_servers, 5)
         for popen in self._components.values():
             popen.wait(10)
         self._components.clear()
@@ -140,10 +142,9 @@ class Stack:
 
     def kill_scheduler(self, name: str = "scheduler") -> None:
         """kill -9, the scheduler's process alone: what it started is on its own from now on."""
-        children = self.component(name).children()
+        log_servers = _log_servers(self.component(name))
         self.end_component(name, signal.SIGKILL)
-        # Airflow's log server does not notice the death of its parent, and would keep the port from the next one.
-        processes.end([child for child in children if "serve-logs" in processes.describe(child)], 5)
+        processes.end(log_servers, 5)
 
     def start_scheduler(self, **settings: str) -> None:
         """Start the scheduler and wait until it has told the database that it is there."""
@@ -280,6 +281,14 @@ class Stack:
 
 def airflow_variables(settings: Mapping[str, str]) -> dict[str, str]:
     return {f"AIRFLOW__{name}": value for name, value in settings.items()}
+
+
+def _log_servers(component: psutil.Process) -> list[psutil.Process]:
+    """Airflow's own, which does not notice the death of its parent, and would keep the port from the next one."""
+    try:
+        return [child for child in component.children() if "serve-logs" in processes.describe(child)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def free_ports(count: int) -> list[int]:

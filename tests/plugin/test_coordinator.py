@@ -23,7 +23,7 @@ from airflow.sdk.api.datamodels._generated import TaskInstance
 from airflow.sdk.execution_time.comms import RetryTask, SucceedTask
 from airflow.sdk.execution_time.coordinator import get_coordinator_manager, reset_coordinator_manager
 
-from air_executor import processes, spool
+from air_executor import load, processes, spool
 from air_executor.paths import HOME_VARIABLE, JOB_VARIABLE, Home
 from airflow_plugin import coordinator
 from airflow_plugin.coordinator import AirCoordinator, Outcome, Recorder, TaskProcess
@@ -132,11 +132,15 @@ def test_the_end_of_a_process_is_remembered(target: Callable[[], None], code: in
     assert outcome.refusal is None
 
 
-@pytest.mark.parametrize(("message", "announced"), [(SucceedTask, ["the-job"]), (RetryTask, [])])
-def test_a_success_that_airflow_has_taken_is_announced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: type, announced: list[str]
+@pytest.mark.parametrize(
+    ("message", "crowded", "announced"),
+    [(SucceedTask, False, ["the-job", "the-job"]), (SucceedTask, True, []), (RetryTask, False, [])],
+)
+def test_a_success_is_announced_before_airflow_is_told_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: type, crowded: bool, announced: list[str]
 ) -> None:
     """Not that a task is to run again: that has to wait for the end of its job."""
+    monkeypatch.setattr(load, "is_crowded", lambda: crowded)
     told: list[str] = []
 
     def note(home: Home, job: str) -> None:

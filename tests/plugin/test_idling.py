@@ -12,11 +12,13 @@ from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.models.dagbag import DBDagBag
 from airflow.utils.session import create_session
 
-from air_executor import model, spool
+from air_executor import load, model, spool
 from air_executor.paths import Home
 from airflow_plugin import idling
 from airflow_plugin.executor import AirExecutor
 from airflow_plugin.idling import Rules, Situation
+from airflow_plugin.ledger import Entry
+from airflow_plugin.successes import Successes
 from tests.plugin import fleet
 
 LONG = 25.0
@@ -112,6 +114,13 @@ def sync_beside(executor: AirExecutor, act: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+def succeed(executor: AirExecutor, home: Home, name: str) -> None:
+    """As a supervisor announces it before and after it has told Airflow; the scheduler looks each time."""
+    for _ in range(2):
+        assert sync_beside(executor, lambda: spool.announce_success(home, name)) < LONG
+        executor.get_event_buffer()
+
+
 def test_the_end_of_a_job_wakes_the_scheduler(waiting: AirExecutor, home: Home) -> None:
     task = fleet.make_task()
     [name] = fleet.hand_over(waiting, task)
@@ -128,6 +137,7 @@ def test_the_success_of_a_task_wakes_the_scheduler_and_the_end_of_its_job_does_n
     assert list(home.told.iterdir()) == []
     buffer = waiting.get_event_buffer()
     assert buffer == {} and len(buffer) == 1, "the scheduler shall look again at once"
+    assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
     monkeypatch.setattr(waiting, "_rules", Rules(0.5))
     fleet.hand_over(waiting, fleet.make_task())
     waiting.get_event_buffer()
@@ -135,6 +145,34 @@ def test_the_success_of_a_task_wakes_the_scheduler_and_the_end_of_its_job_does_n
     monkeypatch.setattr(waiting, "_rules", Rules(0.0))
     waiting.sync()
     assert waiting.get_event_buffer() == {fleet.key_of(task): (fleet.SUCCESS, None)}
+
+
+@pytest.mark.parametrize(
+    ("run", "comes_back", "again"), [("one", False, False), ("two", False, True), ("one", True, True)]
+)
+def test_the_scheduler_looks_as_airflow_is_told_and_again_if_nothing_of_the_run_followed(
+    run: str, comes_back: bool, again: bool
+) -> None:
+    """What was handed over before the scheduler came round once more may have been of another branch."""
+    successes = Successes()
+    entry = Entry("job", fleet.key_of(fleet.make_task(run_id="one")))
+    assert successes.hear(entry, quiet=True, may_follow=True)
+    successes.handed_over(fleet.key_of(fleet.make_task(run_id=run)))
+    if comes_back:
+        successes.nothing_handed_over()
+    assert successes.hear(entry, quiet=True, may_follow=True) is again
+    assert entry.known
+
+
+def test_where_much_is_going_on_only_what_airflow_has_noted_wakes_the_scheduler(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "processors", lambda: 1)
+    name, _ = fleet.hand_over(waiting, fleet.make_task(), fleet.make_task())
+    monkeypatch.setattr(waiting, "_rules", Rules(0.5))
+    assert sync_beside(waiting, lambda: spool.announce_success(home, name)) >= 0.5
+    monkeypatch.setattr(waiting, "_rules", Rules(LONG))
+    assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
 
 
 def test_the_success_of_a_task_is_heard_while_the_scheduler_works(waiting: AirExecutor, home: Home) -> None:
@@ -152,8 +190,7 @@ def test_the_success_of_a_task_is_heard_while_the_scheduler_works(waiting: AirEx
 
 def test_the_end_of_the_last_job_wakes_the_scheduler(waiting: AirExecutor, home: Home) -> None:
     [name] = fleet.hand_over(waiting, fleet.make_task())
-    sync_beside(waiting, lambda: spool.announce_success(home, name))
-    waiting.get_event_buffer()
+    succeed(waiting, home, name)
     assert sync_beside(waiting, lambda: fleet.finish(home, name)) < LONG
     assert not waiting.running
 
@@ -161,8 +198,7 @@ def test_the_end_of_the_last_job_wakes_the_scheduler(waiting: AirExecutor, home:
 def test_a_failure_that_follows_a_success_is_news(waiting: AirExecutor, home: Home) -> None:
     """A task may have told Airflow, and its process may have been lost then; Airflow is told of both."""
     [name] = fleet.hand_over(waiting, fleet.make_task())
-    sync_beside(waiting, lambda: spool.announce_success(home, name))
-    waiting.get_event_buffer()
+    succeed(waiting, home, name)
     lost = model.Exit(model.ExitKind.RUNNER_LOST, "its ephemeral runner is gone")
     assert sync_beside(waiting, lambda: fleet.finish(home, name, lost)) < LONG
 
@@ -254,16 +290,83 @@ def test_what_comes_together_is_taken_together(
     names = fleet.hand_over(waiting, *(fleet.make_task() for _ in range(3)))
     rest = iter(names[1:])
 
-    def busy() -> bool:
+    def idle() -> int:
         name = next(rest, None)
         if name is not None:
             fleet.finish(home, name)
-        return name is not None
+        return int(name is None)
 
-    monkeypatch.setattr(idling, "are_processors_busy", busy)
+    monkeypatch.setattr(load, "idle_processors", idle)
     monkeypatch.setattr(idling, "TOGETHER", LONG)
     assert sync_beside(waiting, lambda: fleet.finish(home, names[0])) < LONG
     assert len(waiting.get_event_buffer()) == 3
+
+
+@pytest.mark.parametrize(("crowd", "seconds"), [(3, 1.0), (5, 3.0)])
+def test_it_waits_longer_where_what_waits_already_keeps_the_processors_busy(
+    waiting: AirExecutor, monkeypatch: pytest.MonkeyPatch, crowd: int, seconds: float
+) -> None:
+    moments = iter(range(100))
+    monkeypatch.setattr(load, "processors", lambda: 2)
+    monkeypatch.setattr(load, "idle_processors", lambda: 0)
+    monkeypatch.setattr(idling.time, "monotonic", lambda: next(moments) / 8)
+    monkeypatch.setattr(idling.time, "sleep", lambda _: None)
+    fleet.hand_over(waiting, *(fleet.make_task() for _ in range(crowd)))
+    assert waiting._site is not None
+    began = next(moments)
+    waiting._site.bell.gather(["default"], 1.0)
+    assert next(moments) - began == pytest.approx(seconds * 8, abs=2)
+
+
+@pytest.mark.parametrize("when", ["before the end", "with the end", "while ends are gathered"])
+def test_whoever_makes_work_does_not_wait_until_ends_have_come_together(
+    waiting: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(load, "processors", lambda: 1)
+    monkeypatch.setattr(load, "idle_processors", lambda: 0)
+    monkeypatch.setattr(idling, "TOGETHER", LONG)
+    names = fleet.hand_over(waiting, *(fleet.make_task() for _ in range(3)))
+    assert waiting._site is not None
+    bell = waiting._site.bell
+    bell._begin()
+    bell.mute()
+
+    def make_work() -> None:
+        home.wake.write_bytes(b"")
+        while home.wake not in bell._hear():  # the system has told of it
+            time.sleep(0.001)
+
+    call_before = {"with the end": "mute", "while ends are gathered": "gather"}.get(when)
+    if call_before is None:
+        make_work()
+    else:
+        original = getattr(bell, call_before)
+        monkeypatch.setattr(bell, call_before, lambda *given: (make_work(), original(*given))[1])
+    fleet.finish(home, names[0])
+    began = time.monotonic()
+    waiting.sync()
+    assert time.monotonic() - began < LONG
+    assert waiting.get_event_buffer()
+
+
+def test_a_success_that_airflow_notes_late_is_looked_for_again(waiting: AirExecutor, home: Home) -> None:
+    """What followed was of another branch of the same run, and the scheduler came round once more."""
+    [name] = fleet.hand_over(waiting, fleet.make_task(run_id="one"))
+    assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
+    waiting.get_event_buffer()
+    fleet.hand_over(waiting, fleet.make_task(run_id="one"))
+    waiting.sync()
+    waiting.get_event_buffer()
+    assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
+    assert waiting._news
+
+
+def test_nothing_is_kept_of_a_job_that_was_stopped(waiting: AirExecutor, home: Home) -> None:
+    task = fleet.make_task()
+    [name] = fleet.hand_over(waiting, task)
+    sync_beside(waiting, lambda: spool.announce_success(home, name))
+    waiting.fail(fleet.key_of(task))
+    assert not waiting._successes._early
 
 
 def test_an_end_that_the_system_does_not_tell_of_is_found(
@@ -303,8 +406,3 @@ def test_a_home_that_refuses_after_a_wait_lets_the_scheduler_sleep(
     monkeypatch.setattr(waiting, "_next_home", time.monotonic() + LONG)
     waiting.sync()
     assert len(waiting.get_event_buffer()) == 0
-
-
-def test_whether_processors_are_busy_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idling, "_LOADAVG", idling.Path("/nowhere"))
-    assert not idling.are_processors_busy()

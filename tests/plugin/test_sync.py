@@ -111,6 +111,44 @@ def test_all_jobs_are_looked_at_in_turn() -> None:
     assert len(book.next_to_check(100)) == 5
 
 
+@pytest.fixture
+def looked(executor: AirExecutor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The jobs that are looked at, of which there are 60."""
+    seen: list[str] = []
+    monkeypatch.setattr(executor, "_settle", lambda _site, entry, announced: seen.append(entry.name))
+    for number in range(60):
+        executor._ledger.add(ledger.Entry(f"job-{number}", number))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("check_all", "looks"),
+    [
+        (False, [(1.1, 1, 1), (1.1, 100, 2), (30.1, 100, 60), (30.1, 100, 60), (1e6, 100, 120)]),
+        (True, [(0.1, 1, 60), (0.2, 100, 60), (1.2, 100, 62)]),
+    ],
+)
+def test_what_is_due_to_be_looked_at_and_not_done_is_done_as_soon_as_there_is_time(
+    executor: AirExecutor, looked: list[str], check_all: bool, looks: list[tuple[float, int, int]]
+) -> None:
+    assert executor._site is not None
+    began, executor._check_all = executor._checked_at, check_all
+    for seconds, most, altogether in looks:
+        executor._check_some(executor._site, began + seconds, most)
+        assert len(looked) == altogether
+
+
+def test_after_a_while_without_jobs_none_is_due(executor: AirExecutor, looked: list[str]) -> None:
+    assert executor._site is not None
+    jobs, later = list(executor._ledger), executor._checked_at + 1e6
+    for entry in jobs:
+        executor._ledger.close(entry)
+    executor._check_some(executor._site, later, 100)
+    executor._ledger.add(jobs[0])
+    executor._check_some(executor._site, later + 1, 100)
+    assert not looked
+
+
 def test_an_announcement_of_a_job_that_runs_is_stale(executor: AirExecutor, home: Home) -> None:
     [name] = fleet.hand_over(executor, fleet.make_task())
     with fleet.begin(home, name) as job:

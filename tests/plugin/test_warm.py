@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import json
-import os
-import pickle
 import sys
-import textwrap
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +15,9 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from air_runner import preloading
 from airflow_plugin import config, jobs, warm
 from tests.plugin import fleet
+from tests.plugin.dagfiles import dags, in_a_fork, write
 
-DAG = """
-    from airflow.sdk import DAG, task
-    with DAG("a", schedule=None):
-        @task
-        def t():
-            pass
-        t()
-    """
-
-
-@pytest.fixture
-def dags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that is a bundle of that name."""
-    directory = tmp_path / "dags"
-    directory.mkdir()
-    bundles = [
-        {
-            "name": "here",
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {"path": str(directory)},
-        }
-    ]
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
-    return directory
-
-
-def write(dags: Path, top: str = "", name: str = "file.py") -> Path:
-    path = dags / name
-    path.write_text(textwrap.dedent(top) + "\n" + textwrap.dedent(DAG))
-    return path
-
-
-def in_a_fork(function: Callable[[], Any]) -> Any:
-    """What a function returns in a process of its own, for it changes its process for ever."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            with os.fdopen(writer, "wb") as file:
-                pickle.dump(function(), file)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        answer = file.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    return pickle.loads(answer)  # noqa: S301  # of our own fork
+__all__ = ["dags"]
 
 
 def prepare(name: str = "file.py") -> tuple[frozenset[str], str | None]:
@@ -103,15 +50,18 @@ def test_the_process_is_as_before_but_for_the_dags(dags: Path) -> None:
     assert in_a_fork(attempt) is None
 
 
-def test_whoever_parses_that_file_is_given_what_was_parsed(dags: Path) -> None:
-    path = write(dags)
+def test_whoever_parses_that_file_first_is_given_what_was_parsed(dags: Path) -> None:
+    path = write(dags, "import builtins; builtins.times = getattr(builtins, 'times', 0) + 1")
 
-    def attempt() -> list[bool]:
+    def attempt() -> list[int]:
         warm.prepare(json.dumps(["here", None, "file.py"]))
-        first, second, other = bag(path), bag(path), bag(path, safe_mode=True)
-        return [first is second, first is other, sorted(other.dags) == sorted(first.dags) == ["a"]]
+        parsed = []
+        for changes in ({"safe_mode": True}, {}, {}):
+            assert list(bag(path, **changes).dags) == ["a"]
+            parsed.append(builtins.times)  # type: ignore[attr-defined]
+        return parsed
 
-    assert in_a_fork(attempt) == [True, False, True]
+    assert in_a_fork(attempt) == [2, 2, 3]
 
 
 def test_the_arguments_are_those_that_a_task_gives(dags: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from air_executor import AirExecutorClient, JobState, processes, repair, runners, spool
-from air_executor.client import to_task
+from air_executor.definitions import to_task
 from air_executor.errors import NotFoundError
 from air_executor.model import ExitKind, Job, Task, TaskStatus
 from air_executor.paths import Home

@@ -15,6 +15,7 @@ from air_executor.cli import arguments, output
 def test_the_words_of_the_command_line_are_those_of_the_model() -> None:
     assert set(arguments.STATES) == {state.value for state in model.JobState}
     assert set(arguments.TRIGGERS) == {trigger.value for trigger in model.Trigger}
+    assert set(arguments.ON_FAILURE) == {word.value for word in model.OnFailure}
     assert arguments.LAUNCHERS == settings.LAUNCHERS
 
 
