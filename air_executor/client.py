@@ -6,11 +6,12 @@ import getpass
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from air_executor import _files, held, model, pruning, repair, retention, spool, store, temporaries, validation
+from air_executor import held, model, pruning, retention, spool, stopping, store, validation
+from air_executor.definitions import to_task, to_tasks
 from air_executor.errors import (
     CorruptFileError,
     HomeError,
@@ -20,9 +21,11 @@ from air_executor.errors import (
     WaitTimeoutError,
 )
 from air_executor.model import ExitKind, Job, JobState, Task
-from air_executor.paths import Home, find_home
+from air_executor.paths import JOB_VARIABLE, TASK_VARIABLE, Home, find_home
 
-_TASK_KEYS = frozenset({"id", "command", "args", "dependencies", "env", "cwd", "timeout", "memory_mb", "output_mb"})
+if TYPE_CHECKING:
+    from air_executor.pipelines import Pipeline
+
 _RELEASE_TIME = 2.0
 """Seconds to wait for the lock of a job that is over: its ephemeral runner is about to exit, on a busy host slowly."""
 _POLL_FIRST, _POLL_LAST = 0.01, 0.5
@@ -30,7 +33,7 @@ _POLL_FIRST, _POLL_LAST = 0.01, 0.5
 
 
 class AirExecutorClient:
-    """Work with the jobs of one home.
+    """Work with the jobs of one home. A job is given by its name or by its id.
 
     Args:
         home: the directory; found as `paths.find_home` says if it is None.
@@ -52,10 +55,10 @@ class AirExecutorClient:
         Args:
             job_name: unique in the home; made up if it is None.
             tasks: `Task` objects, or dictionaries with `command` and optionally `args`, `dependencies` (ids), `id`,
-                `env`, `cwd`, `timeout` (seconds), `memory_mb`, `output_mb`.
+                `env`, `cwd`, `timeout` (seconds), `memory_mb`, `output_mb`, `retries`, `retry_delay` (seconds).
             trigger: who submits.
             options: other fields of `Job`: queue, priority, labels, timeout, memory_mb, output_mb, nice,
-                max_parallel ...
+                max_parallel, on_failure ...
 
         Returns:
             The job's id.
@@ -73,6 +76,52 @@ class AirExecutorClient:
             raise InvalidJobError(f"unknown option: {str(error).split('argument ')[-1]}") from None
         return self.submit(store.Submission(job, [to_task(task) for task in tasks])).id
 
+    def pipeline(
+        self,
+        name: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        environment: str | None = None,
+        job_name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> store.Submission:
+        """The job that a pipeline makes of these values; nothing is written.
+
+        Args:
+            name: of `<home>/pipelines/<name>.toml`.
+            params: values for its parameters, of the declared types.
+            environment: one of those that it declares; None: its default one, if it has any.
+            job_name: made up if it is None.
+            labels: beside those that it has, and `pipeline` and `environment`.
+            options: other fields of `Job`, in place of what the pipeline says unless they are None.
+
+        Raises:
+            NotFoundError: there is no such pipeline.
+            InvalidPipelineError: its file has problems.
+            InvalidParameterError: a value or the environment is not what the pipeline takes.
+            InvalidNameError, InvalidJobError: something else that was given is wrong.
+        """
+        from air_executor import pipelines
+
+        return pipelines.submission(
+            self.home, name, params=params, environment=environment, job_name=job_name, labels=labels, **options
+        )
+
+    def run_pipeline(self, name: str, **given: Any) -> str:
+        """Submit the job that `pipeline` makes, with the same arguments and errors, and those of `submit`.
+
+        Returns:
+            The job's id.
+        """
+        return self.submit(self.pipeline(name, **given)).id
+
+    def pipelines(self) -> list[Pipeline]:
+        """The pipelines of this home, by name, also those whose file has problems (`blueprint.problems`)."""
+        from air_executor import pipelines
+
+        return pipelines.find_all(self.home)
+
     def submit(self, submission: store.Submission) -> Job:
         """Submit a job that is spelled out; raises as `create_job`."""
         store.ensure_home(self.home)
@@ -84,7 +133,11 @@ class AirExecutorClient:
         Raises:
             InvalidNameError, NotFoundError: there is no such job.
         """
-        return store.read_or_damaged(self.home, name)
+        return store.read_or_damaged(self.home, self._name(name))
+
+    def _name(self, text: str) -> str:
+        """Jobs are given by name or by id."""
+        return store.name_of(self.home, text)
 
     def get_tasks(self, name: str) -> list[Task]:
         """The tasks of a job, up to date to the last event.
@@ -95,11 +148,46 @@ class AirExecutorClient:
         """
         from air_executor import journal
 
-        job = store.read(self.home, name)
-        tasks = store.read_tasks(self.home, name)
+        job = store.read(self.home, self._name(name))
+        tasks = store.read_tasks(self.home, job.name)
         if not job.state.terminal:
-            journal.replay(tasks, journal.read(self.home.job(name).events), job.attempt)
+            journal.replay(tasks, journal.read(self.home.job(job.name).events), job.attempt)
         return tasks
+
+    def get_result(self, name: str) -> dict[str, Any]:
+        """What the tasks of a job wrote to `$AIR_EXECUTOR_OUTPUT`, by task; of a running job, what is there so far.
+
+        Raises:
+            NotFoundError: there is no such job.
+            CorruptFileError: a file of the job is damaged.
+        """
+        from air_executor import results
+
+        job = store.read(self.home, self._name(name))
+        return results.read(self.home, job, [] if job.state.terminal else self.get_tasks(job.name))
+
+    def add_tasks(self, tasks: Iterable[Mapping[str, Any] | Task], job: str | None = None) -> list[str]:
+        """Add tasks to a job while it runs; dependencies may be tasks that it has already.
+
+        Args:
+            job: the job; None: the one whose task this process belongs to.
+
+        Returns:
+            Their ids; those that were given none get ids that no other has.
+
+        Raises:
+            InvalidJobError: the tasks are not in order; none was added.
+            JobBusyError: the job does not run, or takes no tasks.
+            NotFoundError: there is no such job.
+        """
+        from air_executor import additions
+
+        own = os.environ.get(JOB_VARIABLE)
+        if job is None and not own:
+            raise InvalidJobError(f"which job? {JOB_VARIABLE} is not set; name one, or call this from a task of it")
+        name = self._name(job or own or "")
+        by = os.environ.get(TASK_VARIABLE, "") if name == own else ""
+        return additions.add(self.home, name, to_tasks(tasks), by)
 
     def list_jobs(
         self, *, state: JobState | None = None, queue: str | None = None, labels: Mapping[str, str] | None = None
@@ -128,12 +216,23 @@ class AirExecutorClient:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _POLL_FIRST
         while not (job := self.get_job(name)).state.terminal:
+            self.yield_to(job)
             if deadline is not None and time.monotonic() >= deadline:
                 waited = round(timeout or 0.0, 2)
                 raise WaitTimeoutError(f"the job {name} is still {job.state} after {waited:g} s; it goes on")
             time.sleep(pause)
             pause = min(_POLL_LAST, pause * 1.3)
         return job
+
+    def yield_to(self, job: Job) -> None:
+        """Let a job that waits start in the place of the one that this process belongs to, which waits for it.
+
+        `wait` does so. Without it, jobs that wait for others can keep all slots of a runner from them.
+        """
+        from air_executor import places
+
+        if job.state is JobState.WAITING:
+            places.yield_to(self.home, job.name)
 
     def cancel(self, name: str, *, by: str | None = None, why: str = "") -> Job:
         """Ask for a job's cancellation. A waiting job is cancelled when this returns, a working one a moment later.
@@ -147,55 +246,41 @@ class AirExecutorClient:
 
     def stop(self, name: str, *, by: str, outcome: model.Exit) -> Job:
         """Ask for a job's end with the outcome that it shall have; the first who asks is the one who counts."""
-        job = self.get_job(name)
-        if job.state.terminal:
-            return job
-        repair.note_stop(self.home, name, by=by, outcome=outcome)
-        if job.state is JobState.WAITING:
-            self._cancel_waiting(job, by)
-        job = self.get_job(name)
-        if not job.state.terminal:
-            spool.request_cancel(self.home, name)
-        return job
+        return stopping.stop(self.home, self.get_job(name), by=by, outcome=outcome)
 
-    def _cancel_waiting(self, job: Job, by: str) -> None:
-        """Claim it as a runner would: whoever wins the rename decides, and only the holder of the claim writes.
-
-        A job without a marker, whose submitter died or whose spool was deleted, gets one: else nobody could end it.
-        """
-        holder = f"client-{temporaries.writer()}"
-        _files.make_directory(self.home.claims(holder))
-        try:
-            marker = spool.marker_of(job)
-            found = spool.claim(self.home, marker, holder)
-            if found or (repair.requeue_lost(self.home, job.name) and spool.claim(self.home, marker, holder)):
-                repair.resolve(self.home, job.name, "cancelled", by=by, holder=holder)
-        finally:
-            spool.remove_holder(self.home, holder)
-
-    def retry(self, name: str, *, by: str | None = None, why: str = "retried") -> Job:
+    def retry(self, name: str, *, by: str | None = None, why: str = "retried", keep_completed: bool = False) -> Job:
         """Start a job that is over once more, as a new attempt.
+
+        Args:
+            keep_completed: leave tasks as they are that completed, unless one that they depend on runs again.
 
         Raises:
             JobBusyError: it is not over.
             NotFoundError: there is no such job.
             CorruptFileError: its files are damaged.
         """
-        return self.resubmit(name, None, by=by, why=why)
+        return self.resubmit(name, None, by=by, why=why, keep_completed=keep_completed)
 
     def resubmit(
-        self, name: str, submission: store.Submission | None, *, by: str | None = None, why: str = "submitted again"
+        self,
+        name: str,
+        submission: store.Submission | None,
+        *,
+        by: str | None = None,
+        why: str = "submitted again",
+        keep_completed: bool = False,
     ) -> Job:
         """Start a job that is over once more with new tasks, keeping its directory and history; raises as `retry`."""
         if submission is not None:
             validation.number_tasks(submission.tasks)
             validation.check_job(submission.job)
             validation.check_tasks(submission.tasks)
+        name = self._name(name)
         held.check_over(store.read(self.home, name))  # before the lock: a working job keeps it for long
         with held.HeldJob.acquire(self.home, name, wait=_RELEASE_TIME) as job:
             if submission is None and job.job.trigger == model.Trigger.EXECUTOR:
                 raise JobBusyError(f"the job {name} belongs to Airflow; clear its task in Airflow to run it again")
-            job.new_attempt(submission, by=by or _user(), why=why)
+            job.new_attempt(submission, by=by or _user(), why=why, keep_completed=keep_completed)
             current = job.job
         try:
             spool.enqueue(self.home, current)
@@ -203,6 +288,61 @@ class AirExecutorClient:
             where = f"{error.filename or self.home.spool}: {error.strerror}"
             raise HomeError(f"the job {name} waits, and cannot be put in its queue until a repair: {where}") from error
         return current
+
+    def ensure(
+        self,
+        submission: store.Submission,
+        on_existing: str = "reuse",
+        *,
+        same: Collection[str] = (),
+        keep_completed: bool = False,
+        by: str | None = None,
+    ) -> tuple[Job, str]:
+        """See that there is a job of this name, whoever asks for it at the same instant.
+
+        Args:
+            on_existing: what is done about a job of that name. `reuse`: one that is not over is joined, the result of
+                one that completed is taken, one that failed or was cancelled is started anew, as a new attempt with
+                what is submitted now. `attach`: it is joined or taken as it is. `restart`: it is stopped if it is not
+                over, and started anew. `fail`: it is an error. One that is just being stopped is waited for first.
+            same: labels; a job that has other values of these, or another trigger, is somebody else's.
+            keep_completed: whether a new attempt begins with what is completed; see `resubmit`.
+
+        Returns:
+            The job, and `created`, `attached`, `reused` or `restarted`.
+
+        Raises:
+            JobExistsError: the name is somebody else's job's, or there is a job and it should not be.
+            WaitTimeoutError: a job that is to be stopped is not over after a minute.
+            CorruptFileError: the files of that job are damaged: it is for a person to say what it was.
+            InvalidInputError, HomeError: as `create_job`.
+        """
+        from air_executor import existing
+
+        return existing.ensure(
+            self, submission, on_existing=on_existing, same=same, keep_completed=keep_completed, by=by or _user()
+        )
+
+    def outcome(self, name: str) -> dict[str, Any]:
+        """What a job came to, as plain JSON: `state`, `job` (its name), `tasks` (statuses by id), `result`, `usage`.
+
+        Raises:
+            NotFoundError: there is no such job.
+            CorruptFileError: its result is damaged.
+        """
+        from air_executor import report
+
+        return report.outcome(self.home, name)
+
+    def failure(self, name: str, lines: int = 20) -> str:
+        """For people: which task of a job failed first, why, and the last lines of its log.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        from air_executor import report
+
+        return report.failure(self.home, name, lines)
 
     def logs(self, name: str, task_id: str | None = None) -> str:
         """What a task wrote, or all tasks of a job one after the other. Bytes that are not UTF-8 are replaced.
@@ -214,6 +354,7 @@ class AirExecutorClient:
 
     def log_paths(self, name: str, task_id: str | None = None) -> list[Path]:
         """The log files that are there, in the order of the tasks."""
+        name = self._name(name)
         store.check_exists(self.home, name)
         paths = self.home.job(name)
         try:
@@ -251,30 +392,6 @@ class AirExecutorClient:
         if dry_run:
             return [job.name for job in pruning.choose(self.home, policy)]
         return list(pruning.prune(self.home, policy))
-
-
-def to_task(task: Mapping[str, Any] | Task) -> Task:
-    """A task from what people write.
-
-    Raises:
-        InvalidJobError: a key is unknown, missing, or has the wrong type.
-    """
-    if isinstance(task, Task):
-        return task
-    if not isinstance(task, Mapping):
-        raise InvalidJobError(f"a task is a dictionary or a Task, not a {type(task).__name__}")
-    unknown = sorted(map(str, task.keys() - _TASK_KEYS))
-    if unknown:
-        raise InvalidJobError(f"a task has no {unknown[0]!r}; it has {', '.join(sorted(_TASK_KEYS))}")
-    try:
-        return model.from_dict(Task, task)
-    except ValueError as error:
-        raise InvalidJobError(f"task {str(task.get('id', task.get('command', '')))[:60]!r}: {error}") from None
-
-
-def to_tasks(tasks: Iterable[Mapping[str, Any] | Task]) -> list[Task]:
-    """`to_task` for each."""
-    return [to_task(task) for task in tasks]
 
 
 def _user() -> str:

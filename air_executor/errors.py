@@ -6,9 +6,11 @@
     ├── InvalidInputError           2   a value that somebody gave is wrong
     │   ├── InvalidNameError            a job, queue, task or runner name
     │   ├── InvalidJobError             a job's tasks or options
+    │   ├── InvalidPipelineError        the file of a pipeline
+    │   ├── InvalidParameterError       parameters or an environment that a pipeline does not take
     │   └── SettingsError               config.toml, an environment variable, a flag
     ├── HomeError                   3   the home is missing, not a directory, not writable
-    ├── NotFoundError               4   no such job, task or runner
+    ├── NotFoundError               4   no such job, task, runner or pipeline
     ├── JobExistsError              5   the name is taken
     ├── JobBusyError                6   somebody else holds the job, or it is in the wrong state for this
     ├── CorruptFileError            7   a file cannot be read as what it should be
@@ -19,6 +21,8 @@ Messages say what is wrong, where, and what to do. They never hold an environmen
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class AirExecutorError(Exception):
@@ -41,6 +45,22 @@ class InvalidJobError(InvalidInputError):
     """Tasks or options that do not make a job."""
 
 
+class InvalidPipelineError(InvalidInputError):
+    """A pipeline's file that nothing can be run from.
+
+    Attributes:
+        problems: all that is wrong, each in one sentence that names the place in the file.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class InvalidParameterError(InvalidInputError):
+    """Parameters or an environment that a pipeline does not take; the message holds no value, as it may be a secret."""
+
+
 class SettingsError(InvalidInputError):
     """An unknown or malformed option."""
 
@@ -52,7 +72,7 @@ class HomeError(AirExecutorError):
 
 
 class NotFoundError(AirExecutorError, LookupError):
-    """No such job, task or runner."""
+    """No such job, task, runner or pipeline."""
 
     exit_code = 4
 

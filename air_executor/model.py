@@ -76,9 +76,21 @@ class ExitKind(str, enum.Enum):
     MEMORY = "memory"
     OUTPUT = "output"
     CANCELLED = "cancelled"
+    RESULT = "result"
     START_FAILED = "start_failed"
     RUNNER_LOST = "runner_lost"
     DAMAGED = "damaged"
+
+    __str__ = str.__str__
+
+
+class OnFailure(str, enum.Enum):
+    """What becomes of the other tasks of a job when one has failed for good."""
+
+    CONTINUE = "continue"
+    """Those that do not depend on it go on."""
+    STOP = "stop"
+    """No other is started; those that run are let finish."""
 
     __str__ = str.__str__
 
@@ -106,7 +118,9 @@ JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 
 TASK_TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED}),
-    TaskStatus.RUNNING: frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}),
+    TaskStatus.RUNNING: frozenset(
+        {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.PENDING}  # the last: tried again
+    ),
     **{status: frozenset({TaskStatus.PENDING}) for status in TERMINAL_TASK_STATUSES},
 }
 
@@ -126,6 +140,8 @@ class Process:
     """Clock ticks since boot on Linux, milliseconds since the epoch elsewhere."""
     runner: str | None = None
     """The runner that launched it."""
+    waited: float = 0.0
+    """Seconds that it had been there before it was given its job."""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -154,7 +170,8 @@ class Job:
     """One unit of submission: the content of state.json."""
 
     name: str
-    id: str = field(default_factory=lambda: os.urandom(16).hex())
+    id: str = ""
+    """The name and a random number: tells this job from one of the same name that was pruned."""
     state: JobState = JobState.WAITING
     created_at: str = ""
     updated_at: str = ""
@@ -182,6 +199,8 @@ class Job:
     """What the jobs have in common for which a template may have prepared more than its module."""
     max_parallel: int | None = None
     """How many tasks run at once; None means the host's cores."""
+    on_failure: str = OnFailure.CONTINUE.value
+    """What becomes of the other tasks when one has failed."""
     timeout: float | None = None
     """Seconds from start to end of the whole job."""
     memory_mb: int | None = None
@@ -194,6 +213,10 @@ class Job:
     exit: Exit | None = None
     usage: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            self.id = f"{self.name}.{os.urandom(4).hex()}"
 
 
 @dataclass
@@ -220,12 +243,30 @@ class Task:
     """Limit of the resident memory of its process and all descendants, MiB."""
     output_mb: int | None = None
     """Limit of what it writes in one attempt, MiB."""
+    retries: int = 0
+    """How often it is started again when it fails."""
+    retry_delay: float = 1.0
+    """Seconds before it is started again; twice as long after each time."""
+    tries: int = 0
+    """How often it was started in this attempt of the job."""
+    added_by: str | None = None
+    """The task that added it while the job ran; empty if somebody else did."""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def argv(self) -> list[str]:
         """The command line."""
         return [self.command, *self.args]
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it ran, or may have run, in this attempt. One that completed in an earlier attempt has not."""
+        return self.tries > 0 or self.status not in (TaskStatus.PENDING, TaskStatus.COMPLETED)
+
+    @property
+    def was_kept(self) -> bool:
+        """Whether it completed in an earlier attempt, and that counts in this one."""
+        return self.status is TaskStatus.COMPLETED and self.tries == 0
 
 
 def now() -> str:

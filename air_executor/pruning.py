@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from air_executor import _files, held, model, retention, spool, store, temporaries
+from air_executor import _files, ends, held, model, retention, spool, store, temporaries
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
@@ -120,6 +120,7 @@ def remove(home: Home, chosen: Ended) -> bool:
         doomed = temporaries.removal(home.jobs)
         paths.root.rename(doomed)
         spool.collect_finished(home, chosen.name)
+        ends.stop_awaiting(home, chosen.name)  # whoever waits for it looks, and sees that it is gone
         shutil.rmtree(doomed, ignore_errors=True)
         return True
     except FileNotFoundError:  # somebody else prunes, too

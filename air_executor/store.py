@@ -179,11 +179,14 @@ def _write_directory(directory: Path, submission: Submission, *, durable: bool) 
     paths, job = JobPaths(directory), submission.job
     os.mkdir(directory, _files.PRIVATE_DIRECTORY)  # noqa: PTH102
     os.mkdir(paths.logs, _files.PRIVATE_DIRECTORY)  # noqa: PTH102
-    _files.write_new(paths.state, _json.pretty(state_content(job)), durable=durable)
-    _files.write_new(paths.tasks, _json.pretty(tasks_content(job, submission.tasks)), durable=durable)
-    journal.record_job(paths.events, job, None, by=job.trigger, why="submitted")
+    files = {
+        paths.state: _json.pretty(state_content(job)),
+        paths.tasks: _json.pretty(tasks_content(job, submission.tasks)),
+    }
     if submission.workload is not None:
-        _files.write_new(paths.workload, submission.workload, durable=durable)
+        files[paths.workload] = submission.workload
+    _files.write_together(files, durable=durable)
+    journal.record_job(paths.events, job, None, by=job.trigger, why="submitted")
 
 
 def _place(home: Home, temporary: Path, job: model.Job, refused: dict[str, AirExecutorError]) -> bool:
@@ -273,6 +276,24 @@ def read(home: Home, name: str) -> model.Job:
     return job
 
 
+def name_of(home: Home, text: str) -> str:
+    """The name of the job that is given by its name or its id, which is the name and a number.
+
+    Raises:
+        InvalidNameError: it can be neither.
+        NotFoundError: it is the id of no job that is there.
+    """
+    name, _, number = text.rpartition(".") if isinstance(text, str) else ("", "", "")
+    if not name or not validation.is_id_number(number):
+        return validation.check_name("the job name", text)
+    validation.check_name("the job name", name)
+    if home.job(text).root.is_dir() or not home.job(name).root.is_dir():
+        return text
+    if read_or_damaged(home, name).id != text:
+        raise NotFoundError(f"there is no job with the id {text} in {home.root}, but another one named {name}")
+    return name
+
+
 def check_exists(home: Home, name: str) -> None:
     """Raise `InvalidNameError` or `NotFoundError` unless there is a job directory of that name."""
     validation.check_name("the job name", name)
@@ -323,7 +344,7 @@ def damaged_job(home: Home, name: str, why: str) -> model.Job:
     job = model.Job(name=name, state=model.JobState.FAILED, created_at=moment, updated_at=moment, queued_at=moment)
     import hashlib
 
-    job.id = hashlib.sha256(name.encode()).hexdigest()[:32]
+    job.id = f"{name}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     job.finished_at = moment
     job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")
     return job
@@ -367,12 +388,13 @@ def changes(home: Home) -> Iterator[tuple[float, str]]:
 
 
 def _read_or_explain(paths: JobPaths, path: Path, name: str) -> dict[str, Any]:
-    try:
-        return _files.read_object(path)
-    except (FileNotFoundError, NotADirectoryError):
-        if paths.root.is_dir():
-            raise CorruptFileError(path, "is missing") from None
-    except CorruptFileError:
-        if paths.root.is_dir():
-            raise
-    raise NotFoundError(f"there is no job named {name} in {paths.root.parent.parent}")
+    for _ in range(2):  # a job that was made after the first look is no damaged one
+        try:
+            return _files.read_object(path)
+        except (FileNotFoundError, NotADirectoryError):
+            damage = CorruptFileError(path, "is missing")
+        except CorruptFileError as error:
+            damage = error
+        if not paths.root.is_dir():
+            raise NotFoundError(f"there is no job named {name} in {paths.root.parent.parent}")
+    raise damage from None

@@ -7,7 +7,7 @@ with safe characters and told apart by a hash.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from air_executor import model
@@ -19,6 +19,7 @@ MAX_QUEUE_BYTES = 100
 MAX_VARIANT_BYTES = 400
 LIMITS = {"timeout": False, "memory_mb": True, "output_mb": True}
 """The limits that a job and a task may have, and whether each is a whole number."""
+_ID_NUMBER = re.compile(r"[0-9a-f]{8}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
 _ENV_NAME = re.compile(r"[^=\0]+\Z")
@@ -46,6 +47,11 @@ def is_name(text: str) -> bool:
     return len(text) <= MAX_NAME_BYTES and _NAME.match(text) is not None
 
 
+def is_id_number(text: str) -> bool:
+    """Whether it is what a job's id has after the name and a dot."""
+    return _ID_NUMBER.match(text) is not None
+
+
 def make_name(*parts: str, key: str) -> str:
     """A readable name from any text, at most 200 bytes; the hash of `key` keeps two long or odd names apart."""
     import hashlib
@@ -64,24 +70,28 @@ def _shorten(slugs: Sequence[str], room: int) -> list[str]:
     return [slug[:limit] for slug in slugs]
 
 
-def check_tasks(tasks: Sequence[model.Task]) -> None:
-    """Raise `InvalidJobError` unless the tasks make a job: commands, unique ids, known dependencies, no cycle."""
+def check_tasks(tasks: Sequence[model.Task], others: Container[str] = ()) -> None:
+    """Raise `InvalidJobError` unless the tasks make a job: commands, unique ids, known dependencies, no cycle.
+
+    Args:
+        others: the ids of tasks that the job has already; they depend on none of these.
+    """
     if not tasks:
         raise InvalidJobError("a job needs at least one task")
     for task in tasks:
         _check_task(task)
     known: set[str] = set()
     for task in tasks:
-        if task.id in known:
+        if task.id in known or task.id in others:
             raise InvalidJobError(f"two tasks have the id {task.id!r}; ids are unique in a job")
         known.add(task.id)
     for task in tasks:
         for dependency in task.dependencies:
-            if dependency not in known:
+            if dependency not in known and dependency not in others:
                 raise InvalidJobError(
                     f"task {task.id!r} depends on {_show(dependency)}, which is not a task of this job"
                 )
-    _check_acyclic({task.id: task.dependencies for task in tasks})
+    _check_acyclic({task.id: [name for name in task.dependencies if name in known] for task in tasks})
 
 
 def _check_task(task: model.Task) -> None:
@@ -97,6 +107,10 @@ def _check_task(task: model.Task) -> None:
     for what, whole in LIMITS.items():
         if (limit := getattr(task, what)) is not None:
             check_number(f"{what} of task {task.id!r}", limit, positive=True, whole=whole)
+    check_number(f"retries of task {task.id!r}", task.retries, whole=True)
+    check_number(f"retry_delay of task {task.id!r}", task.retry_delay)
+    if task.retries < 0 or task.retry_delay < 0:
+        raise InvalidJobError(f"task {task.id!r}: retries and retry_delay are not negative")
 
 
 def check_env(where: str, env: Mapping[Any, Any]) -> None:
@@ -141,14 +155,20 @@ def check_job(job: model.Job) -> None:
     for what, whole in {**LIMITS, "max_parallel": True}.items():
         if (limit := getattr(job, what)) is not None:
             check_number(what, limit, positive=True, whole=whole)
+    if job.on_failure not in tuple(model.OnFailure):
+        raise InvalidJobError(f"on_failure is {' or '.join(model.OnFailure)}, not {_show(job.on_failure)}")
     for what in ("trigger", "template", "variant", "external_id"):
         if not isinstance(getattr(job, what), (str, type(None))):
             raise InvalidJobError(f"{what} must be text, not {_show(getattr(job, what))}")
     if job.variant is not None and len(job.variant.encode(errors="surrogateescape")) > MAX_VARIANT_BYTES:
         raise InvalidJobError(f"variant is longer than {MAX_VARIANT_BYTES} bytes")
-    if not isinstance(job.labels, Mapping):
-        raise InvalidJobError(f"labels map text to text; {_show(job.labels)} does not")
-    for key, value in job.labels.items():
+    _check_labels(job.labels)
+
+
+def _check_labels(labels: object) -> None:
+    if not isinstance(labels, Mapping):
+        raise InvalidJobError(f"labels map text to text; {_show(labels)} does not")
+    for key, value in labels.items():
         if not isinstance(key, str) or not isinstance(value, str) or not key:
             raise InvalidJobError(f"labels map text to text; {_show(key)} does not")
 
@@ -175,6 +195,7 @@ def check_stored_tasks(tasks: Sequence[model.Task]) -> None:
     for task in tasks:
         for what in ("created_at", "started_at", "completed_at"):
             check_time(f"{what} of task {task.id}", getattr(task, what) or None)
+        check_number(f"tries of task {task.id}", task.tries, whole=True)
         check_depth("a value that this version does not know", task.extra)
 
 
@@ -182,6 +203,7 @@ def check_process(process: model.Process) -> None:
     """Raise `ValueError` unless it can be a process: to signal the number 0 or -1 would be to signal many."""
     check_number("pid", process.pid, positive=True, whole=True)
     check_number("start_time", process.start_time, whole=True)
+    check_number("waited", process.waited)
     if not process.pid < 2**31:
         raise ValueError(f"pid must be the number of a process, not {process.pid}")
     if process.runner is not None:

@@ -22,10 +22,12 @@ from air_executor.cli import (
     listing,
     logs,
     output,
+    pipeline,
     runner,
     show,
     status,
     submit,
+    task,
     upkeep,
 )
 from air_executor.errors import AirExecutorError
@@ -49,6 +51,23 @@ exit codes: 0 done, 1 failed, 2 wrong input, 3 home, 4 not found, 5 name taken,
 6 busy, 7 damaged file, 8 runner, 9 job cancelled, 124 wait too short, 130 Ctrl-C
 """
 
+_COMMANDS = (
+    submit,
+    task,
+    listing,
+    show,
+    logs,
+    control,
+    pipeline,
+    runner,
+    status,
+    doctor,
+    upkeep,
+    completion,
+    component,
+)
+"""In the order of the help."""
+
 
 def get_parser() -> arguments.Parser:
     """The whole command line, also for those who generate completions from it."""
@@ -58,7 +77,7 @@ def get_parser() -> arguments.Parser:
     parser.add_argument("--home", metavar="DIR", help="the directory of this installation")
     parser.add_argument("--version", action="version", version=f"{output.PROGRAM} {air_executor.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
-    for module in (submit, listing, show, logs, control, runner, status, doctor, upkeep, completion, component):
+    for module in _COMMANDS:
         module.add(commands)
     return parser
 
@@ -94,7 +113,7 @@ def _run(words: list[str]) -> int:
 
 def _split(words: list[str]) -> tuple[list[str], list[str] | None]:
     """Take the submitted command line off before argparse sees it: what follows `--` is not ours to interpret."""
-    if "--" not in words or "submit" not in words[: words.index("--")]:
+    if "--" not in words or not {"submit", "add"} & set(words[: words.index("--")]):
         return words, None
     position = words.index("--")
     return words[:position], words[position + 1 :]

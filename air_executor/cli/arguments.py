@@ -15,6 +15,7 @@ from air_executor.cli import output
 
 STATES = ("waiting", "working", "completed", "failed", "cancelled")
 TRIGGERS = ("executor", "operator", "api", "cli", "pipeline")
+ON_FAILURE = ("continue", "stop")
 LAUNCHERS = ("fork", "exec")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

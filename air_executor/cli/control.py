@@ -43,9 +43,12 @@ def add(commands: arguments.Commands) -> None:
         "retry",
         run_retry,
         help="start jobs that are over once more, as a new attempt",
-        examples=("air-executor retry nightly",),
+        examples=("air-executor retry nightly", "air-executor retry nightly --keep-completed"),
     )
     _add_jobs(retry)
+    retry.add_argument(
+        "--keep-completed", action="store_true", help="do not run tasks again that completed, nor lose their results"
+    )
     wait = arguments.add_command(
         commands,
         "wait",
@@ -96,7 +99,11 @@ def run_cancel(args: argparse.Namespace) -> int:
 def run_retry(args: argparse.Namespace) -> int:
     """New attempts."""
     client = lookup.open_client(args)
-    return _for_each(client, args, client.retry, lambda job: f"waiting, attempt {job.attempt}")
+
+    def retry(name: str) -> model.Job:
+        return client.retry(name, keep_completed=args.keep_completed)
+
+    return _for_each(client, args, retry, lambda job: f"waiting, attempt {job.attempt}")
 
 
 def run_wait(args: argparse.Namespace) -> int:

@@ -86,6 +86,7 @@ def follow(
             raise WaitTimeoutError(
                 f"the job {name} is still {job.state} after {round(timeout or 0, 2):g} s; it goes on"
             )
+        client.yield_to(job)
         pause = _FIRST_PAUSE if grown else min(_LAST_PAUSE, pause * _GROWTH)
         time.sleep(pause)
 

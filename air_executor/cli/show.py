@@ -1,7 +1,7 @@
 """`show`: one job with its tasks and its history. Never an environment, never a workload.
 
-`--json` prints {"job": as state.json has it, "tasks": as tasks.json has them, without "env", "events": [...]}; keys
-that this version does not know are left out.
+`--json` prints {"job": as state.json has it, "tasks": as tasks.json has them, without "env", "events": [...], "result":
+{...}}; keys that this version does not know are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from air_executor.errors import CorruptFileError
 
 if TYPE_CHECKING:
     from air_executor import model
+    from air_executor.client import AirExecutorClient
 
 
 SHOWN = 100
@@ -42,16 +43,19 @@ def run(args: argparse.Namespace) -> int:
     client = lookup.open_client(args)
     name = lookup.find_job(client.home, args.job)
     job = client.get_job(name)
-    events = list(journal.read(client.home.job(name).events))
+    events = [_presentable(event) for event in journal.read(client.home.job(name).events)]
     try:
         tasks = client.get_tasks(name)
     except CorruptFileError as error:
         tasks = []
         output.note_error(error)
     if args.json:
-        output.say_json({"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events})
+        facts = {"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events}
+        output.say_json({**facts, "result": _result(client, job, tasks)})
         return 0
-    output.pairs({**_job_facts(job), "directory": client.home.job(name).root})
+    paths = client.home.job(name)
+    result = paths.result if paths.result.exists() else None
+    output.pairs({**_job_facts(job), "directory": paths.root, "result": result})
     _show_tasks(tasks if args.all else tasks[:SHOWN])
     _show_history(events if args.all else events[-SHOWN:])
     if not args.all and max(len(tasks), len(events)) > SHOWN:
@@ -59,6 +63,26 @@ def run(args: argparse.Namespace) -> int:
             f"it has {output.count(len(tasks), 'task')} and {output.count(len(events), 'event')}; --all shows them"
         )
     return 0
+
+
+def _presentable(event: dict[str, Any]) -> dict[str, Any]:
+    """Tasks that were added are in the event as a whole, with their environments."""
+    from air_executor import journal
+
+    if event.get("event") != journal.ADDED:
+        return event
+    ids = [str(task.get("id")) for task in event.get("tasks") or () if isinstance(task, dict)]
+    return {**event, "tasks": ids}
+
+
+def _result(client: AirExecutorClient, job: model.Job, tasks: Sequence[model.Task]) -> dict[str, Any]:
+    from air_executor import results
+
+    try:
+        return results.read(client.home, job, tasks)
+    except CorruptFileError as error:
+        output.note_error(error)
+        return {}
 
 
 def _without_extra(value: model.Job | model.Task) -> dict[str, Any]:
@@ -143,7 +167,7 @@ def _show_history(events: Sequence[dict[str, Any]]) -> None:
             event.get("at"),
             event.get("attempt"),
             event.get("task", "(job)"),
-            event.get("to"),
+            event.get("to", "added"),
             _by(event),
         )
         for event in events
@@ -152,5 +176,5 @@ def _show_history(events: Sequence[dict[str, Any]]) -> None:
 
 
 def _by(event: dict[str, Any]) -> str:
-    why = event.get("why") or event.get("error") or ""
+    why = event.get("why") or event.get("error") or ", ".join(event.get("tasks", ()))
     return f"{why} (by {event['by']})" if event.get("by") else str(why)

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     from air_executor import model, store
     from air_executor.client import AirExecutorClient
 
-_OPTIONS = ("queue", "priority", "labels", "timeout", "memory_mb", "output_mb", "nice", "max_parallel")
-"""What a file may say beside its tasks; a flag goes before it."""
-
 _TEXT = """\
 Submit a job: one command line, or the tasks of a file. Prints the job's name.
 
 A file holds {"tasks": [{"command": "...", "args": [...], "id": "...",
 "dependencies": [ids], "env": {...}, "cwd": "...", "timeout": seconds,
-"memory_mb": MiB, "output_mb": MiB}, ...]} and optionally "job_name", "queue",
-"priority", "labels", "nice", "max_parallel", and for all tasks together
+"memory_mb": MiB, "output_mb": MiB, "retries": N, "retry_delay": seconds},
+...]} and optionally "job_name", "queue", "priority", "labels", "nice",
+"max_parallel", "on_failure" ("continue" or "stop"), and for all tasks together
 "timeout", "memory_mb" and "output_mb".
 
 With --wait or --follow the exit code is the job's: 0 completed, 1 failed,
@@ -74,17 +72,32 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument("--output-mb", type=int, metavar="M", help="end the job when it writes more output (MiB)")
     parser.add_argument("--nice", type=int, metavar="N", help="from -20 to 19; higher yields to others")
     parser.add_argument("--max-parallel", type=int, metavar="N", help="tasks at once (default: the host's cores)")
+    parser.add_argument(
+        "--on-failure",
+        choices=arguments.ON_FAILURE,
+        metavar="WHAT",
+        help="what becomes of the other tasks: %(choices)s (default: continue)",
+    )
+    add_waiting(parser)
+
+
+def add_waiting(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that submits a job; `start` obeys them."""
     parser.add_argument("--wait", action="store_true", help="return when the job is over")
     parser.add_argument("--wait-timeout", type=arguments.seconds, metavar="TIME", help="wait no longer than this")
     parser.add_argument("--follow", action="store_true", help="wait, and print what the job writes")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Submit, say the name, and wait if asked to."""
+    """Submit what the words and the file say."""
     from air_executor.client import AirExecutorClient
 
-    client = AirExecutorClient(lookup.find_home(args).root)
-    job = client.submit(_submission(args))
+    return start(AirExecutorClient(lookup.find_home(args).root), _submission(args), args)
+
+
+def start(client: AirExecutorClient, submission: store.Submission, args: argparse.Namespace) -> int:
+    """Submit, say the name, and wait if asked to."""
+    job = client.submit(submission)
     control.note_unserved(client.home, job.queue)
     waits = args.wait or args.follow or args.wait_timeout is not None
     if not args.json:
@@ -121,38 +134,61 @@ def _submission(args: argparse.Namespace) -> store.Submission:
     return store.Submission(_job(content, args), tasks)
 
 
+def tasks_of(args: argparse.Namespace) -> list[model.Task]:
+    """The tasks that the words or the file say, for a job that is there already.
+
+    Raises:
+        InvalidInputError: they are not in order, or the file says more.
+    """
+    content = _content(args)
+    if more := sorted(content.keys() - {"tasks"}):
+        raise InvalidInputError(f"{args.file}: {more[0]!r} is for jobs that are submitted; give tasks alone")
+    return _tasks(content, args)
+
+
 def _content(args: argparse.Namespace) -> dict[str, Any]:
     """What was given, in the form that a file has."""
     if args.words:
-        raise InvalidInputError("put -- before the command: air-executor submit [options] -- COMMAND [ARGS ...]")
+        raise InvalidInputError("put -- before the command: [options] -- COMMAND [ARGS ...]")
     if (args.command_line is None) == (args.file is None):
-        raise InvalidInputError("give either a command after -- or --file; see air-executor submit --help")
+        raise InvalidInputError("give either a command after -- or --file; see --help")
     if args.file is not None:
         return _read_file(args.file)
     command, *rest = args.command_line or [""]
     return {"tasks": [{"command": command, "args": rest}]}
 
 
-def _read_file(name: str) -> dict[str, Any]:
+def read_json(name: str) -> tuple[str, Any]:
+    """What a file holds, `-` being standard input, and before it how to call that file in an error.
+
+    Raises:
+        InvalidInputError: it cannot be read, or is not JSON.
+    """
     where = "standard input" if name == "-" else name
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
-        content = json.loads(text)
+        return where, json.loads(text)
     except OSError as error:
         raise InvalidInputError(f"{where}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{where}: is not JSON: {error}") from None
+
+
+def _read_file(name: str) -> dict[str, Any]:
+    where, content = read_json(name)
+    from air_executor.definitions import JOB_OPTIONS
+
     if not isinstance(content, dict) or not isinstance(content.get("tasks"), list):
         raise InvalidInputError(f'{where}: should hold an object with "tasks", a list')
-    for key in content.keys() - {"job_name", "tasks", *_OPTIONS}:
-        raise InvalidInputError(f"{where}: {key!r} is unknown; known are job_name, tasks, {', '.join(_OPTIONS)}")
+    for key in content.keys() - {"job_name", "tasks", *JOB_OPTIONS}:
+        raise InvalidInputError(f"{where}: {key!r} is unknown; known are job_name, tasks, {', '.join(JOB_OPTIONS)}")
     return content
 
 
 def _tasks(content: dict[str, Any], args: argparse.Namespace) -> list[model.Task]:
-    from air_executor import client
+    from air_executor import definitions
 
-    tasks = client.to_tasks(content["tasks"])
+    tasks = definitions.to_tasks(content["tasks"])
     for task in tasks:
         task.cwd = str(Path(args.cwd or "").absolute() / (task.cwd or ""))
         task.env = {**task.env, **dict(args.env)}
@@ -163,9 +199,11 @@ def _job(content: dict[str, Any], args: argparse.Namespace) -> model.Job:
     import uuid
 
     from air_executor import model
+    from air_executor.definitions import JOB_OPTIONS
 
-    given = {key: content[key] for key in _OPTIONS if key in content}
-    given |= {key: value for key in _OPTIONS if (value := getattr(args, key, None)) is not None}
+    # A flag goes before what the file says.
+    given = {key: content[key] for key in JOB_OPTIONS if key in content}
+    given |= {key: value for key in JOB_OPTIONS if (value := getattr(args, key, None)) is not None}
     given["labels"] = {**_labels(given.get("labels", {})), **dict(args.label)}
     name = args.name if args.name is not None else content.get("job_name", f"job-{uuid.uuid4().hex[:12]}")
     try:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, held, model, processes, repair, validation
+from air_executor import _files, held, model, processes, repair, results, store, temporaries, validation
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState, TaskStatus
 from air_executor.paths import Home
@@ -49,6 +49,9 @@ MAX_LOOK = 64 * 1024
 REAP_TIME = 2.0
 """Seconds to wait for processes that were killed: a big one takes a while to die."""
 
+REHEARSALS = 3
+REHEARSAL_PLACE = Path("/dev/shm")  # noqa: S108  # with a name that only this process uses, for this user alone
+
 Body = Callable[[held.HeldJob], model.Exit]
 
 
@@ -56,6 +59,36 @@ def prepare() -> None:
     """What every ephemeral runner of this process and its forks needs, so that no fork has to do it."""
     processes.host(), processes.boot_id(), processes.libc()
     spawning.hide_descriptors()
+
+
+def rehearse(rules: taskloop.Rules) -> None:
+    """Run a few jobs that do nothing, in a home of their own that is gone afterwards.
+
+    Python fits its code to what passes through it, and remembers where it found what. A fork that has to do so writes
+    to a fifth more of the pages that it shares with this process, each of which is copied then: an eighth of the
+    processor time of a short job. More rehearsals than these make no difference. Nothing depends on them: in memory,
+    where they take no time, or not at all; and not in a process that has children, which would be taken for the job's.
+    """
+    if not os.access(REHEARSAL_PLACE, os.W_OK | os.X_OK) or not signals.has_no_children():
+        return
+    home = Home(REHEARSAL_PLACE / f"air-executor-{temporaries.writer()}")
+    own = processes.identify(os.getpid(), "rehearsal")
+    try:
+        store.ensure_home(home)
+        for number in range(REHEARSALS):
+            _rehearse_once(home, f"rehearsal-{number}", own, rules)
+    except Exception as error:
+        sys.stderr.write(f"a rehearsal failed, jobs start a little more slowly: {error}\n")
+    finally:
+        temporaries.remove(home.root)
+
+
+def _rehearse_once(home: Home, name: str, own: model.Process, rules: taskloop.Rules) -> None:
+    store.submit(home, store.Submission(model.Job(name, queue="rehearsal"), [model.Task("true")]))
+    with held.HeldJob.acquire(home, name, look=look_at(home, name)) as job:
+        job.start(own, by="rehearsal")
+        outcome = _run_body(job, None, rules)
+        _finish(job, outcome, "rehearsal", measure_usage(0.0))
 
 
 def look_at(home: Home, name: str) -> held.Look | None:
@@ -106,9 +139,11 @@ def run_job(
         if job.job.state is not JobState.WAITING:
             return EXIT_NOT_OURS
         processes.become_subreaper()
+        own = processes.identify(os.getpid(), runner_id)
+        own.waited = round(processes.age(own) or 0.0, 3)
         started = time.monotonic()
         try:
-            job.start(processes.identify(os.getpid(), runner_id), by=by)
+            job.start(own, by=by)
             outcome = _run_body(job, module, rules)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -123,7 +158,7 @@ def _run_body(job: held.HeldJob, module: str | None, rules: taskloop.Rules) -> m
     try:
         return _choose_body(job, module, rules)(job)
     except Exception as error:
-        if isinstance(error, OSError) and all(task.status is TaskStatus.PENDING for task in job.tasks):
+        if isinstance(error, OSError) and not any(task.has_started for task in job.tasks):
             raise  # of a home that refuses to be written: the runner puts the job back
         traceback.print_exc()
         return model.Exit(ExitKind.START_FAILED, f"its ephemeral runner failed: {type(error).__name__}: {error}")
@@ -205,7 +240,7 @@ def measure_usage(wall: float) -> dict[str, Any]:
 
 def is_inline(tasks: list[model.Task], module: str) -> bool:
     """Whether the job is exactly `python -m <module> ...` of this Python."""
-    if len(tasks) != 1 or any(getattr(tasks[0], limit) is not None for limit in validation.LIMITS):
+    if len(tasks) != 1 or tasks[0].retries or any(getattr(tasks[0], limit) is not None for limit in validation.LIMITS):
         return False
     return tasks[0].command == sys.executable and tasks[0].args[:2] == ["-m", module]
 
@@ -215,16 +250,23 @@ def run_inline(job: held.HeldJob, module: str) -> model.Exit:
     task = job.tasks[0]
     job.set_task(task, TaskStatus.RUNNING)
     job.show_tasks()
+    if job.job.attempt > 1:
+        results.drop(job.paths, task.id)
     _redirect_output(job.paths.log(task.id))
     code = _call_main(job, task, module)
     ended = supervise.Ended(code, None)
-    reason = supervise.take_reason(job.paths.reason(task.id))
+    outcome = ended.as_exit(supervise.take_reason(job.paths.reason(task.id)))
     if ended.good:
+        try:
+            results.take(job.paths, task.id)
+        except ValueError as why:
+            outcome = taskloop.bad_result(why)
+    if outcome.kind is ExitKind.SUCCESS:
         job.set_task(task, TaskStatus.COMPLETED, exit_code=code)
     else:
-        status, error = taskloop.judge_bad_end(job, reason or ended.describe())
+        status, error = taskloop.judge_bad_end(job, outcome.reason)
         job.set_task(task, status, exit_code=code, error=error)
-    return ended.as_exit(reason)
+    return outcome
 
 
 def _call_main(job: held.HeldJob, task: model.Task, module: str) -> int:

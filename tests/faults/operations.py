@@ -113,6 +113,7 @@ def claimed(*tasks: str, inline: bool = False) -> Callable[[World], None]:
         made = [world.task(name, dependencies=list(tasks[:i])) for i, name in enumerate(tasks)]
         world.submit("a", *([world.inline_task()] if inline else made[:1] + [_quiet(task) for task in made[1:]]))
         world.claim("a", "dead")
+        world.await_end("a")
 
     return prepare
 
@@ -211,6 +212,7 @@ def expect_answer(world: World, ended: Ended) -> None:
 def waiting(world: World) -> None:
     store.ensure_home(world.home)
     world.submit("a")
+    world.await_end("a")
 
 
 def without_marker(world: World) -> None:
@@ -239,6 +241,10 @@ def resubmit(world: World) -> None:
     world.client.resubmit("a", world.submission("a", workload=True))
 
 
+def ensure(world: World) -> None:
+    world.client.ensure(world.submission("a", workload=True))
+
+
 def expect_second_attempt(world: World, ended: Ended) -> None:
     job = store.read(world.home, "a")
     if ended.code == 0:
@@ -248,6 +254,11 @@ def expect_second_attempt(world: World, ended: Ended) -> None:
     else:
         assert (job.state, job.attempt, world.bodies()) == (JobState.FAILED, 1, ["a"])
         (world.home.finished / "a").touch()  # the answer to the first attempt may have been taken away
+
+
+def expect_ensured(world: World, ended: Ended) -> None:
+    """It is there as a whole, or not at all."""
+    assert state_of(world, "a") in ((JobState.COMPLETED,) if ended.code == 0 else (JobState.COMPLETED, None))
 
 
 # --- recover, repair, prune ---
@@ -260,6 +271,7 @@ def remains(world: World, process: model.Process | None = None) -> None:
     world.write_runner("dead", process)
     for name in ("waiting", "claimed", "working", "started", "cancelled", "finished"):
         world.submit(name, workload=True)
+        world.await_end(name)
     for name in ("claimed", "working", "started", "cancelled", "finished"):
         world.claim(name, "dead")
     for name in ("working", "started", "cancelled", "finished"):
@@ -327,6 +339,7 @@ def some_over(world: World) -> None:
     store.ensure_home(world.home)
     for name in ("old1", "old2"):
         world.submit(name, workload=True, notify=False)  # an answer that waits keeps its job
+        world.await_end(name)
         make_over(world, name, JobState.COMPLETED)
     world.submit("waits")
 
@@ -351,6 +364,8 @@ OPERATIONS = [
     Operation("cancel lost", without_marker, command("cancel", "a"), expect_cancelled),
     Operation("retry", failed, command("retry", "a"), expect_second_attempt),
     Operation("resubmit", failed, program(resubmit), expect_second_attempt),
+    Operation("ensure", failed, program(ensure), expect_second_attempt),
+    Operation("ensure new", nothing, program(ensure), expect_ensured),
     Operation("recover", remains_elsewhere, recover, expect_recovered, for_people=False),
     Operation("repair", spoil, repair_command, expect_recovered),
     Operation("prune", some_over, command("prune", "--older-than", "0s"), expect_pruned),

@@ -15,7 +15,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from air_executor import AirExecutorClient, journal, model, processes, repair, runners, spool, store, temporaries
+from air_executor import (
+    AirExecutorClient,
+    ends,
+    journal,
+    model,
+    processes,
+    repair,
+    results,
+    runners,
+    spool,
+    store,
+    temporaries,
+)
 from air_executor.model import JobState
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
@@ -54,8 +66,8 @@ class World:
         return self.record.read_text().split() if self.record.exists() else []
 
     def task(self, task_id: str = "task-1", **options: Any) -> model.Task:
-        """A body as a process."""
-        script = 'echo "$AIR_EXECUTOR_JOB" >>"$0"'
+        """A body as a process; it hands over its id."""
+        script = 'echo "$AIR_EXECUTOR_JOB" >>"$0"; echo "\\"$AIR_EXECUTOR_TASK\\"" >"$AIR_EXECUTOR_OUTPUT"'
         return model.Task("/bin/sh", ["-c", script, str(self.record)], id=task_id, **options)
 
     def inline_task(self) -> model.Task:
@@ -75,6 +87,11 @@ class World:
         """Let a runner have claimed a job."""
         self.home.claims(holder).mkdir(exist_ok=True)
         assert spool.claim(self.home, spool.marker_of(store.read(self.home, name)), holder)
+
+    def await_end(self, name: str) -> None:
+        """Let somebody wait for a job's end, and a listener hear of it."""
+        ends.begin_to_await(self.home, name)
+        ends.listener_directory(self.home, "job", name, "x").mkdir(parents=True)
 
     def write_runner(self, runner_id: str, process: model.Process) -> None:
         moment = model.now()
@@ -232,9 +249,25 @@ def _wrong_with_job(home: Home, name: str, runs: int) -> Iterator[str]:
         yield f"the workload of {name} is left"
     if job.notify and not (home.finished / name).exists():
         yield f"the end of {name} was not announced"
+    if name in ends.awaited(home):
+        yield f"who waits for {name} was not told of its end"
+    listener = ends.listener_directory(home, "job", name, "x")
+    if listener.is_dir() and ends.End(name, job.attempt) not in ends.pending(listener):
+        yield f"the listener to {name} was not told of its end"
     if runs > job.attempt or (runs == 0 and job.state is JobState.COMPLETED):
         yield f"{name} is {job.state} in attempt {job.attempt}, and its body ran {runs} times"
+    yield from _wrong_with_result(home, job)
     yield from _wrong_with_events(home, job)
+
+
+def _wrong_with_result(home: Home, job: model.Job) -> Iterator[str]:
+    """What a completed task wrote is in the result; one that only says that it ran has written nothing."""
+    tasks = store.read_tasks(home, job.name)
+    result = results.read(home, job, tasks)
+    wrote = {task.id for task in tasks if home.job(job.name).output(task.id).exists()}
+    completed = {task.id for task in tasks if task.status is model.TaskStatus.COMPLETED}
+    if result != {name: name for name in wrote & completed}:
+        yield f"the result of {job.name} is {result}, and its tasks wrote {sorted(wrote & completed)}"
 
 
 def _wrong_with_events(home: Home, job: model.Job) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +186,13 @@ def test_retry(api: AirExecutorClient, submit: Submit, home: Home) -> None:
     assert [marker.job for marker in spool.waiting(home, "default")] == ["a"]
 
 
-def test_a_job_that_is_not_over_is_refused_at_once(api: AirExecutorClient, submit: Submit, home: Home) -> None:
+def test_a_job_that_is_not_over_is_refused_without_a_wait_for_its_lock(
+    api: AirExecutorClient, submit: Submit, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submit("a")
-    with held.HeldJob.acquire(home, "a"):
-        before = time.monotonic()
-        with pytest.raises(JobBusyError, match="only one that is over"):
-            api.retry("a")
-        assert time.monotonic() - before < 1, "it does not wait for the lock"
+    monkeypatch.delattr(held.HeldJob, "acquire")
+    with pytest.raises(JobBusyError, match="only one that is over"):
+        api.retry("a")
 
 
 def test_a_job_of_airflow_is_not_retried_by_hand(api: AirExecutorClient, submit: Submit, home: Home) -> None:
@@ -258,3 +257,30 @@ def test_two_may_prune_at_the_same_time(
     shutil.rmtree(home.job("a").root)  # by the other
     monkeypatch.setattr(pruning, "choose", lambda *_: chosen)
     assert api.prune(older_than=-1) == ["b"]
+
+
+# --- Ids ---
+
+
+def test_a_job_is_known_by_its_name_and_by_its_id(api: AirExecutorClient) -> None:
+    job_id = api.create_job("a.b", [{"command": "true"}])
+    assert job_id.startswith("a.b.")
+    assert api.get_job(job_id) == api.get_job("a.b") and api.get_tasks(job_id) == api.get_tasks("a.b")
+    assert api.cancel(job_id).state is JobState.CANCELLED
+    assert api.retry(job_id).attempt == 2 and api.log_paths(job_id) == []
+    api.cancel(job_id)
+    assert api.wait(job_id, 0).name == "a.b"
+
+
+def test_an_id_is_of_one_job_alone(api: AirExecutorClient) -> None:
+    """One that was pruned is not taken for a later one of its name; a name that looks like an id is a name."""
+    job_id = api.create_job("a", [{"command": "true"}])
+    other = f"a.{int(job_id[-8:], 16) ^ 1:08x}"
+    with pytest.raises(NotFoundError, match="but another one named a"):
+        api.get_job(other)
+    api.create_job(other, [{"command": "true"}])
+    assert api.get_job(other).name == other
+    with pytest.raises(NotFoundError, match=r"no job named b\.00000000"):
+        api.get_job("b.00000000")
+    with pytest.raises(InvalidNameError):
+        api.get_job("../a.00000000")

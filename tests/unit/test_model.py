@@ -33,6 +33,7 @@ TASK_CHANGES = {
     ("running", "completed"),
     ("running", "failed"),
     ("running", "cancelled"),
+    ("running", "pending"),
     ("completed", "pending"),
     ("failed", "pending"),
     ("cancelled", "pending"),

@@ -303,3 +303,20 @@ def test_names_are_those_of_jobs_newest_first(home: Home, submit: Submit) -> Non
     assert store.newest_names(home, changed_since=1) == ["new", "middle"]
     assert sorted(store.names(home)) == ["middle", "new", "old"]
     assert store.newest_names(Home(home.root / "gone")) == list(store.names(Home(home.root / "gone"))) == []
+
+
+def test_a_job_that_is_made_between_two_looks_is_not_damaged(
+    home: Home, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = _files.read_object
+
+    def make_it_meanwhile(path: Path) -> dict[str, object]:
+        try:
+            return look(path)
+        except FileNotFoundError:
+            monkeypatch.undo()
+            submit("late")
+            raise
+
+    monkeypatch.setattr(_files, "read_object", make_it_meanwhile)
+    assert store.read(home, "late").name == "late"
