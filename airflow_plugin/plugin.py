@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_plugin import links
 from airflow_plugin.wake import WakeMiddleware
+
+
+class LazyPages:
+    """The app of `pages`, imported with the first request: Airflow loads plugins in each of its processes."""
+
+    async def __call__(
+        self, scope: MutableMapping[str, Any], receive: Callable[..., Awaitable[Any]], send: Callable[..., Any]
+    ) -> None:
+        from airflow_plugin.pages import app
+
+        await app(scope, receive, send)
 
 
 class AirExecutorPlugin(AirflowPlugin):
@@ -15,4 +28,7 @@ class AirExecutorPlugin(AirflowPlugin):
     name = "air_executor"
     fastapi_root_middlewares: list[Any] = [  # noqa: RUF012  so it is declared in Airflow
         {"name": "Air-Executor: wake a waiting scheduler", "middleware": WakeMiddleware, "args": [], "kwargs": {}}
+    ]
+    fastapi_apps: list[Any] = [  # noqa: RUF012  so it is declared in Airflow
+        {"name": "Air-Executor: jobs", "app": LazyPages(), "url_prefix": links.PATH}
     ]

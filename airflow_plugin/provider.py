@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 _VERSION_ADDED = "0.1.0"
+_NAME = "Air-Executor"
 
 
 def get_provider_info() -> dict[str, Any]:
     """The entry point `apache_airflow_provider`."""
     return {
         "package-name": "air-executor",
-        "name": "Air-Executor",
+        "name": _NAME,
         "description": "Runs Airflow's tasks as jobs in directories: no broker, no extra database, no cluster.",
         "versions": [_VERSION_ADDED],
+        "integrations": [{"integration-name": _NAME, "tags": ["software"]}],
         "executors": ["airflow_plugin.AirExecutor"],
+        "operators": [_modules("operators")],
+        "sensors": [_modules("sensors")],
+        "hooks": [_modules("hook")],
+        "triggers": [_modules("triggers")],
+        "task-decorators": [{"name": "air_job", "class-name": "airflow_plugin.decorators.air_job_task"}],
+        "extra-links": ["airflow_plugin.links.AirJobLink"],
+        "connection-types": [_CONNECTION],
         "cli": ["airflow_plugin.provider.get_cli_commands"],
         "config": {
             "air_executor": {
@@ -28,6 +37,43 @@ def get_provider_info() -> dict[str, Any]:
 def get_cli_commands() -> list[Any]:
     """None. But an executor without this makes Airflow warn, and import it for every command."""
     return []
+
+
+def _modules(name: str) -> dict[str, Any]:
+    return {"integration-name": _NAME, "python-modules": [f"airflow_plugin.{name}"]}
+
+
+_CONNECTION: dict[str, Any] = {
+    "connection-type": "air_executor",
+    "hook-class-name": "airflow_plugin.hook.AirJobHook",
+    "hook-name": _NAME,
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "login", "port", "extra"],
+        "relabeling": {"host": "Home", "password": "Token"},
+        "placeholders": {
+            "host": "/var/lib/airflow/.air-executor (empty: that of the executor)",
+            "password": "for homes behind a web address, which are to come; leave it empty",
+        },
+    },
+    "conn-fields": {
+        "environment": {
+            "label": "Environment",
+            "description": "The environment of a pipeline (dev, prod ...) for jobs that name none.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "queue": {
+            "label": "Queue",
+            "description": "Where jobs go that name no queue. Empty: [operators] default_queue.",
+            "schema": {"type": ["string", "null"], "maxLength": 100},
+        },
+        "poll_interval": {
+            "label": "Poll interval",
+            "description": "Seconds between looks at jobs where changes of files are not told, as on NFS.",
+            "schema": {"type": ["number", "null"], "minimum": 0.1},
+        },
+    },
+}
+"""What the form of a connection shows."""
 
 
 def _option(kind: str, description: str, *, default: str | None, example: str) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""The button on a task's page that leads to its job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk.bases.operatorlink import BaseOperatorLink
+
+PATH = "/air-executor"
+"""Where `pages` answers, below the address of Airflow."""
+
+
+class AirJobLink(BaseOperatorLink):
+    """Leads from a task to what `pages` says of its job.
+
+    The address is stored as XCom when the task has its job, so that it can be followed while the job runs.
+    """
+
+    name = "Air-Executor job"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The address; none as long as the operator has no job."""
+        job = getattr(operator, "job_shown", None)
+        return job_address(job) if job else ""
+
+
+def is_shown(home: Path) -> bool:
+    """Whether `pages` answers for the jobs of a home: it knows that of the executor alone."""
+    from airflow_plugin.hook import configured_home
+
+    return os.path.realpath(home) == os.path.realpath(configured_home())
+
+
+def job_address(name: str) -> str:
+    """Where to look at a job in a browser."""
+    from airflow.configuration import conf
+
+    base = conf.get("api", "base_url", fallback=None) or ""
+    return f"{base.rstrip('/')}{PATH}/jobs/{name}"

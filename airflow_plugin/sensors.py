@@ -1,0 +1,130 @@
+"""A task of a DAG that waits for a job which somebody else submits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
+
+from air_executor import model
+from air_executor.errors import InvalidInputError, NotFoundError
+from airflow_plugin import correlation
+from airflow_plugin.hook import DEFAULT_CONNECTION, AirJobHook
+from airflow_plugin.links import AirJobLink
+
+if TYPE_CHECKING:
+    from air_executor.client import AirExecutorClient
+
+FAILED_STATES = (model.JobState.FAILED.value, model.JobState.CANCELLED.value)
+
+
+class AirJobSensor(BaseSensorOperator):
+    """Wait until a job is over.
+
+    Args:
+        job: name or id of the job.
+        air_conn_id: a connection of the type `air_executor`.
+        deferrable: wait in the triggerer; `mode` does not count then.
+        must_exist: fail if there is no such job, rather than wait for somebody to submit it.
+        failed_states: states of the job in which this task fails, or is skipped with `soft_fail`.
+
+    Returns, as XCom:
+        `{"state", "job", "tasks", "result", "usage"}`, as `AirExecutorClient.outcome`.
+    """
+
+    template_fields: Sequence[str] = ("job", "air_conn_id")
+    operator_extra_links = (AirJobLink(),)
+    ui_color = "#d9ecf5"
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        air_conn_id: str = DEFAULT_CONNECTION,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        must_exist: bool = False,
+        failed_states: Collection[str] = FAILED_STATES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.air_conn_id = air_conn_id
+        self.deferrable = deferrable
+        self.must_exist = must_exist
+        self.failed_states = list(failed_states)
+        self.job_shown: str | None = None
+
+    @cached_property
+    def hook(self) -> AirJobHook:
+        """The way to the home."""
+        return AirJobHook(self.air_conn_id)
+
+    @cached_property
+    def client(self) -> AirExecutorClient:
+        """The client of the home."""
+        return self.hook.get_conn()
+
+    def execute(self, context: Any) -> Any:
+        """Wait in the way that was asked for."""
+        self._check_states()
+        if not self.deferrable:
+            return super().execute(context)
+        return self._finish_or_defer(context, time.time() + self.timeout)
+
+    def resume(self, context: Any, event: Mapping[str, Any]) -> Any:
+        """Go on after the triggerer has seen an end, or has waited long enough for it."""
+        if event["timed_out"]:
+            message = f"the job {self.job} was not over after {self.timeout:g} s"
+            raise AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
+        return self._finish_or_defer(context, event["deadline"])
+
+    def poke(self, context: Any) -> bool | PokeReturnValue:
+        """Whether the job is over, and what became of it.
+
+        Raises:
+            NotFoundError: there is none, though it must exist.
+            AirflowException: it is over, and not as it should be.
+        """
+        try:
+            job = self.client.get_job(correlation.chosen_name(self.job))
+        except NotFoundError:
+            if self.must_exist:
+                raise
+            self.log.info("There is no job %s yet", self.job)
+            return False
+        self.job_shown = job.name
+        if not job.state.terminal:
+            self.log.info("The job %s is %s", job.name, job.state)
+            if self.mode == "poke" and not self.deferrable:
+                self.client.yield_to(job)
+            return False
+        if job.state.value in self.failed_states:
+            failure = self.client.failure(job.name)
+            raise AirflowSkipException(failure) if self.soft_fail else AirflowException(failure)
+        return PokeReturnValue(is_done=True, xcom_value=self.client.outcome(job.name))
+
+    def _finish_or_defer(self, context: Any, deadline: float) -> Any:
+        found = self.poke(context)
+        if isinstance(found, PokeReturnValue):
+            return found.xcom_value
+        from airflow_plugin.triggers import AirJobTrigger
+
+        trigger = AirJobTrigger(
+            home=str(self.client.home.root),
+            job_name=self.job_shown or correlation.chosen_name(self.job),
+            once=True,
+            poll_interval=self.hook.target.poll_interval,
+            deadline=deadline,
+        )
+        self.defer(trigger=trigger, method_name="resume")
+
+    def _check_states(self) -> None:
+        possible = sorted(state.value for state in model.TERMINAL_JOB_STATES)
+        for state in self.failed_states:
+            if state not in possible:
+                raise InvalidInputError(f"failed_states holds {state!r}; a job ends as one of {', '.join(possible)}")
