@@ -31,6 +31,10 @@ class Checkout:
         return self.root / "examples" / "dags"
 
     @property
+    def pipelines(self) -> Path:
+        return self.root / "examples" / "pipelines"
+
+    @property
     def logs(self) -> Path:
         return self.airflow_home / "logs"
 

@@ -67,6 +67,7 @@ def _settings(checkout: Checkout, ports: Ports, keys: dict[str, str]) -> Setting
             "executor": EXECUTOR,
             "dags_folder": str(checkout.dags),
             "load_examples": "False",
+            "test_connection": "Enabled",
             "fernet_key": keys["fernet_key"],
             "execution_api_server_url": f"http://127.0.0.1:{ports.web}/execution/",
             "simple_auth_manager_users": f"{USER}:admin",

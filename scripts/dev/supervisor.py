@@ -27,7 +27,7 @@ import psutil
 
 from air_executor import processes, store
 from air_executor.paths import Home
-from dev import components, signals, state, terminal
+from dev import components, pipelines, signals, state, terminal
 from dev.checkout import Checkout, Ports
 from dev.errors import DevError
 
@@ -91,6 +91,7 @@ class Supervisor:
         """
         processes.become_subreaper()
         store.ensure_home(Home(self._checkout.home))
+        pipelines.offer(self._checkout)
         try:
             self._start_all(stop)
             self._healthy = True

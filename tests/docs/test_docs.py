@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import model, settings
+from air_executor import blueprints, model, parameters, pipelines, settings
 from air_executor.paths import Home
 from air_executor.testing import end_everything
 
@@ -53,7 +53,23 @@ def test_python_compiles(page: str, source: str) -> None:
     compile(source, page, "exec")
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("toml"))
+OF_PIPELINES = "pipelines.md"
+
+
+@pytest.mark.parametrize("text", [text for page, text in blocks("toml") if page == OF_PIPELINES])
+def test_examples_of_pipelines_are_sound(text: str, tmp_path: Path) -> None:
+    (tmp_path / "example.toml").write_text(text)
+    found = pipelines.examine(tmp_path / "example.toml")
+    assert (found.blueprint.problems, found.blueprint.warnings, found.rehearse()) == ((), (), [])
+
+
+def test_every_key_of_a_pipeline_is_documented() -> None:
+    text = (ROOT / "docs" / OF_PIPELINES).read_text()
+    for key in (*blueprints.OPTION_TYPES, *blueprints.TASK_TYPES, *parameters.KEYS, *parameters.TYPES):
+        assert f"`{key}`" in text, key
+
+
+@pytest.mark.parametrize(("page", "text"), [found for found in blocks("toml") if found[0] != OF_PIPELINES])
 def test_config_examples_load(page: str, text: str, tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.config.write_text(text)
