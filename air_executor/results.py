@@ -38,18 +38,17 @@ def take(paths: JobPaths, task_id: str, room: int = MAX_JOB_BYTES) -> int:
     Raises:
         ValueError: it cannot be taken; the message says why, for people.
     """
-    path = paths.output(task_id)
     try:
-        size = os.stat(path).st_size  # noqa: PTH116
+        size = os.stat(paths.output(task_id)).st_size  # noqa: PTH116
+        if size > MAX_TASK_BYTES:
+            raise ValueError(f"wrote a result of {size} bytes; at most {MAX_TASK_BYTES} are taken")
+        if size > room:
+            raise ValueError(f"wrote a result of {size} bytes, more than {MAX_JOB_BYTES} with those of its job")
+        _parse(paths, task_id)
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise _unreadable(error) from None
-    if size > MAX_TASK_BYTES:
-        raise ValueError(f"wrote a result of {size} bytes; at most {MAX_TASK_BYTES} are taken")
-    if size > room:
-        raise ValueError(f"wrote a result of {size} bytes, and those of its job are more than {MAX_JOB_BYTES} with it")
-    _parse(paths, task_id)
+        raise ValueError(f"wrote a result that cannot be read: {error.strerror}") from None
     return size
 
 
@@ -63,6 +62,7 @@ def gather(paths: JobPaths, tasks: Iterable[model.Task]) -> dict[str, Any]:
 
     Raises:
         CorruptFileError: result.json is damaged, which what was kept from an attempt before is in.
+        OSError: a file cannot be read. Such trouble passes, and what completed tasks wrote must not be lost to it.
     """
     written = _written(paths)
     before = None
@@ -75,7 +75,7 @@ def gather(paths: JobPaths, tasks: Iterable[model.Task]) -> dict[str, Any]:
         elif task.status is model.TaskStatus.COMPLETED and task.id in written:
             try:
                 result[task.id] = _parse(paths, task.id)
-            except ValueError:  # nobody has looked at it: its ephemeral runner died
+            except (ValueError, FileNotFoundError):  # nobody has looked at it: its ephemeral runner died
                 continue
     return result
 
@@ -118,7 +118,9 @@ def _written(paths: JobPaths) -> set[str]:
     """The tasks that wrote something."""
     try:
         names = os.listdir(paths.logs)  # noqa: PTH208
-    except OSError:
+    except OSError as error:
+        if error.errno in _files.TRANSIENT:  # as if nobody had written anything
+            raise
         return set()
     return {name[1 : -len(OUTPUT_SUFFIX)] for name in names if name.startswith(".") and name.endswith(OUTPUT_SUFFIX)}
 
@@ -126,8 +128,8 @@ def _written(paths: JobPaths) -> set[str]:
 def _parse(paths: JobPaths, task_id: str) -> Any:
     try:
         data = _files.read_bytes(paths.output(task_id))
-    except (CorruptFileError, OSError) as error:
-        raise _unreadable(error) from None
+    except CorruptFileError as error:
+        raise ValueError(f"wrote a result that cannot be read: {error}") from None
     if len(data) > MAX_TASK_BYTES:
         raise ValueError(f"wrote a result of more than {MAX_TASK_BYTES} bytes")
     try:
@@ -143,11 +145,6 @@ def _parse(paths: JobPaths, task_id: str) -> Any:
     except ValueError as error:
         raise ValueError(f"wrote a result that cannot be taken: {error}") from None
     return value
-
-
-def _unreadable(error: Exception) -> ValueError:
-    why = error.strerror if isinstance(error, OSError) else error
-    return ValueError(f"wrote a result that cannot be read: {why}")
 
 
 def _refuse(constant: str) -> Any:

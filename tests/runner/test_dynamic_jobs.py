@@ -239,7 +239,7 @@ def test_all_results_of_a_job_have_a_limit_too(client: AirExecutorClient, start_
     tasks = [shell(write, id=f"t{number}") for number in range(17)]
     job = run(client, *tasks, max_parallel=2)
     assert job.state is JobState.FAILED and Counter(statuses(client).values()) == {"completed": 16, "failed": 1}
-    assert job.exit is not None and "more than 16777216 with it" in job.exit.reason
+    assert job.exit is not None and "more than 16777216 with those of its job" in job.exit.reason
 
 
 def test_what_a_failed_try_wrote_does_not_count(client: AirExecutorClient, start_runner: StartRunner) -> None:
