@@ -20,6 +20,7 @@
       components/<name>.json                    what start-dev.sh started
       preload/<host>-<python>-<installation>.json   what templates have learned to preload
       pipelines/<name>.toml
+      index/<host>.sqlite                       what those who look at many jobs keep of them; a cache
       logs/runner.log
 """
 
@@ -43,6 +44,9 @@ OUTPUT_SUFFIX = ".output"
 """Of what a task writes for the result of its job."""
 TEMPORARY_PREFIX = ".tmp-"
 """A job directory that is not complete yet; no job name starts with a dot."""
+
+STATE = "state.json"
+"""In the directory of each job: what the job is, and how far it has come."""
 
 JOB_LOCK = "runner.lock"
 """In the directory of each job: who has taken it may still be running the job."""
@@ -73,7 +77,7 @@ class JobPaths:
 
     @cached_property
     def state(self) -> Path:
-        return self.root / "state.json"
+        return self.root / STATE
 
     @cached_property
     def tasks(self) -> Path:
@@ -260,6 +264,22 @@ class Home:
     @cached_property
     def pipelines(self) -> Path:
         return self.root / "pipelines"
+
+    @cached_property
+    def index(self) -> Path:
+        """A cache of what the jobs say; made by the first who looks at many, and never needed."""
+        return self.root / "index"
+
+    def index_file(self, host: str) -> Path:
+        return self.index / f"{host}.sqlite"
+
+    def index_lock(self, host: str) -> Path:
+        """Held for a moment by who opens or removes the file."""
+        return self.index / f"{host}.lock"
+
+    def index_looking(self, host: str) -> Path:
+        """Held by who brings the index up to date."""
+        return self.index / f"{host}.looking"
 
     @cached_property
     def logs(self) -> Path:

@@ -1,0 +1,365 @@
+"""The file of the index: making and opening it, several readers at once, and what to do when it is of no use.
+
+::
+
+    <home>/index/<host>.sqlite        with -wal and -shm beside it, which are SQLite's
+    <home>/index/<host>.lock          held for a moment by who opens or removes the file
+    <home>/index/<host>.looking       held by who brings it up to date
+
+A write-ahead log, so that readers and the one writer do not wait for each other. It needs memory that all of them
+share, so no two hosts share a file; two of one name notice that (`belongs_elsewhere`). `synchronous=NORMAL`: after a
+power cut the last changes may be missing, which the next look finds, and it is never inconsistent. Where a file is
+impossible (a home that cannot be written, a full disk, a filesystem without shared memory or locks) the index is in
+memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from air_executor import _files, processes
+from air_executor.errors import AirExecutorError
+from air_executor.paths import Home
+
+SCHEMA = 1
+"""Of the file; another one is made anew, and a later one left alone."""
+_APPLICATION = 0x41495245
+"""SQLite's number for files of one program."""
+_BUSY_MS = 5000
+_LOCK_WAIT = 5.0
+_KEPT_DAYS = 30
+"""So long the file of a host is kept that nobody has used: containers may have another name each time."""
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE job (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, job_id TEXT NOT NULL, state TEXT NOT NULL, queue TEXT NOT NULL,
+  trigger TEXT NOT NULL, attempt INTEGER, priority INTEGER, created REAL NOT NULL, queued REAL NOT NULL, started REAL,
+  finished REAL, wait REAL, run REAL, exit_kind TEXT, reason TEXT, exit_code INTEGER, exit_signal INTEGER, runner TEXT,
+  wall REAL, cpu REAL, max_rss REAL, max_tree_rss REAL, dag_id TEXT,
+  place TEXT, damaged INTEGER NOT NULL, inode INTEGER, modified INTEGER, size INTEGER, labels TEXT NOT NULL);
+CREATE INDEX job_created ON job (created, name);
+CREATE INDEX job_state ON job (state, created, name);
+CREATE INDEX job_finished ON job (finished);
+CREATE INDEX job_queue ON job (queue);
+CREATE INDEX job_trigger ON job (trigger);
+CREATE INDEX job_dag ON job (dag_id, created, name);
+CREATE TABLE label (name TEXT, value TEXT, job INTEGER, PRIMARY KEY (name, value, job)) WITHOUT ROWID;
+"""
+
+
+class Unusable(AirExecutorError):
+    """The file is damaged, locked for too long, or the disk refuses: `Database.replace` finds another way."""
+
+
+class Database:
+    """Connections to the file, for any thread, also after a fork; or one to memory."""
+
+    def __init__(self, home: Home) -> None:
+        host = host_name()
+        self.looking = _files.Lock(home.index_looking(host))
+        self.in_memory = False
+        self.generation = 0
+        """Another number when it was made anew: what somebody knows of its content does not hold any more."""
+        self._home = home
+        self._path = home.index_file(host)
+        self._lock = _files.Lock(home.index_lock(host))
+        self._pool_lock = threading.Lock()
+        self._free: list[sqlite3.Connection] = []
+        self._opened: tuple[int, tuple[int, int] | None] = (0, None)
+        """The process and the file that the free connections are of."""
+        self._stamp: object = None
+        """What the file has that was opened last, and no other."""
+        self._memory: sqlite3.Connection | None = None
+        self._memory_lock = threading.RLock()
+        self._failures = 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one moment; questions may leave tables of their own there.
+
+        Raises:
+            Unusable: see `replace`.
+        """
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are seen together, or not at all; raises as `reading`."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._memory_lock if self._uses_memory() else contextlib.nullcontext():
+            try:
+                connection = self._take()
+            except (OSError, AirExecutorError, sqlite3.Error) as error:
+                raise Unusable(f"{self._path}: {error}") from error
+            try:
+                yield connection
+            except sqlite3.ProgrammingError:
+                raise
+            except sqlite3.Error as error:
+                self._undo(connection)
+                raise Unusable(f"{self._path}: {error}") from error
+            except BaseException:
+                self._undo(connection)
+                raise
+            self._give_back(connection)
+
+    def _uses_memory(self) -> bool:
+        if not self.in_memory and self._opened[1] is None:  # find out whether there can be a file
+            try:
+                self._give_back(self._open())
+            except (OSError, AirExecutorError, sqlite3.Error):
+                self._to_memory()
+        return self.in_memory
+
+    def _take(self) -> sqlite3.Connection:
+        if self.in_memory:
+            return self._take_memory()
+        current = (os.getpid(), _files.identity(self._path))
+        with self._pool_lock:
+            if self._opened != current:
+                self._drop_connections()
+            if self._free:
+                return self._free.pop()
+        return self._open()
+
+    def _take_memory(self) -> sqlite3.Connection:
+        if self._memory is None:
+            self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            self._memory.executescript(_TABLES)
+            self.generation += 1
+        return self._memory
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        if connection is not self._memory:
+            connection.close()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if connection is self._memory:
+            return
+        with self._pool_lock:
+            if self._opened[0] == os.getpid() and not self.in_memory:
+                self._free.append(connection)
+                return
+        connection.close()
+
+    def _drop_connections(self) -> None:
+        """Those of a process that this one was forked from stay as they are: to close one may remove the log."""
+        if self._opened[0] == os.getpid():
+            for connection in self._free:
+                connection.close()
+        else:
+            _INHERITED.extend(self._free)
+        self._free = []
+
+    # --- the file ---
+
+    def _open(self) -> sqlite3.Connection:
+        """A connection to a file of this schema, made if need be.
+
+        Under the lock, because SQLite opens the file and its log one after the other, by their names.
+
+        Raises:
+            OSError, AirExecutorError, sqlite3.Error: there can be none.
+        """
+        self._path.parent.mkdir(mode=_files.PRIVATE_DIRECTORY, exist_ok=True)  # a home that is gone is not made again
+        if not self._lock.acquire(wait=_LOCK_WAIT):
+            raise Unusable(f"{self._lock.path} is held by somebody")
+        try:
+            connection = self._connect()
+            opened = (os.getpid(), _files.identity(self._path))
+            stamp = get(connection, "stamp")
+            with self._pool_lock:
+                if self._opened != opened:
+                    self._drop_connections()
+                    self._opened = opened
+                if self._stamp != stamp:  # a new file may have the inode of one that was removed
+                    self._stamp = stamp
+                    self.generation += 1
+            return connection
+        finally:
+            self._lock.release()
+
+    def _connect(self) -> sqlite3.Connection:
+        if os.path.lexists(self._path):
+            try:
+                connection = _connect(self._path)
+                if _is_ours(connection):
+                    return connection
+                connection.close()
+            except sqlite3.DatabaseError as error:
+                if _is_refusal(error):
+                    raise
+        _remove(self._path)
+        self._tidy()
+        _files.write_new(self._path, b"")
+        connection = _connect(self._path)
+        _create(connection)
+        return connection
+
+    def _tidy(self) -> None:
+        """Remove the files of hosts that nobody used for a long time."""
+        for path in self._path.parent.glob("*.sqlite"):
+            with contextlib.suppress(OSError):
+                used = max(each.stat().st_mtime for each in _files_of(path) if each.exists())
+                if time.time() - used > _KEPT_DAYS * 86400:
+                    _remove(path)
+
+    def replace(self, why: Exception) -> None:
+        """Make the index anew: in a file, and if that was of no use either, in memory."""
+        self._failures += 1
+        if self.in_memory:
+            with self._memory_lock:
+                self._memory = None
+            return
+        if self._failures < 3 and self._opened[1] != _files.identity(self._path):
+            return  # somebody has replaced it already
+        cause = why.__cause__
+        refused = isinstance(cause, sqlite3.Error) and _is_refusal(cause)
+        if self._failures > 1 or refused or not self._remove():
+            self._to_memory()
+
+    def _remove(self) -> bool:
+        try:
+            if not self._lock.acquire(wait=_LOCK_WAIT):
+                return False
+            try:
+                _remove(self._path)
+            finally:
+                self._lock.release()
+            self._give_back(self._open())
+        except (OSError, AirExecutorError, sqlite3.Error):
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Use no file any more, as it is another's."""
+        self._to_memory()
+
+    def works(self) -> None:
+        """Something was written: what goes wrong from now on is new."""
+        self._failures = 0
+
+    def _to_memory(self) -> None:
+        with self._pool_lock:
+            self._drop_connections()
+            self._opened = (0, None)
+        self.in_memory = True
+        self.generation += 1
+
+    def close(self) -> None:
+        """Close what is open and not in use."""
+        with self._pool_lock:
+            self._drop_connections()
+        with self._memory_lock:
+            if self._memory is not None:
+                self._memory.close()
+                self._memory = None
+
+
+_INHERITED: list[sqlite3.Connection] = []
+
+
+def host_name() -> str:
+    """The host as the name of a file; the whole name, as two that share the first part may share the home."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", socket.gethostname()).strip("-.")[:100] or "host"
+
+
+def belongs_elsewhere(connection: sqlite3.Connection) -> bool:
+    """Whether another host of the same name has taken the file over."""
+    return get(connection, "boot") != processes.boot_id()
+
+
+def take_over(connection: sqlite3.Connection) -> None:
+    """Make the file this host's. Whose it was cannot be told from this one before it was started anew."""
+    put(connection, "boot", processes.boot_id())
+
+
+def get(connection: sqlite3.Connection, name: str) -> object:
+    """A value that was put; None if there is none."""
+    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return found[0] if found else None
+
+
+def put(connection: sqlite3.Connection, name: str, value: object) -> None:
+    """Keep a value beside the jobs."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise sqlite3.DatabaseError(f"{path} is not a file")
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # it is made by us, with our mode, and never by SQLite
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+    try:
+        for pragma in ("cell_size_check = ON", "trusted_schema = OFF", "temp_store = MEMORY", "cache_size = -16000"):
+            connection.execute(f"PRAGMA {pragma}")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise sqlite3.OperationalError("unable to open a write-ahead log")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the log, too
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    """Whether it is a file of this schema.
+
+    Raises:
+        Unusable: it is of a later one; whoever made it may be using it.
+    """
+    program = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if program == _APPLICATION and version > SCHEMA:
+        connection.close()
+        raise Unusable("the index was made by a later version")
+    return bool(program == _APPLICATION and version == SCHEMA)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {SCHEMA};"
+    )
+    put(connection, "stamp", os.urandom(8).hex())
+    connection.execute("COMMIT")
+
+
+_REFUSALS = ("full", "readonly", "unable to open", "locked", "permission")
+
+
+def _is_refusal(error: sqlite3.Error) -> bool:
+    """Whether the disk or another process refused, so that the same file would be of no use again.
+
+    By the words, as Python 3.10 does not tell SQLite's numbers.
+    """
+    return isinstance(error, sqlite3.OperationalError) and any(word in str(error).lower() for word in _REFUSALS)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+
+
+def _remove(path: Path) -> None:
+    for each in reversed(_files_of(path)):
+        each.unlink(missing_ok=True)

@@ -1,0 +1,412 @@
+"""The index says what the directories say, whatever happens to them or to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from air_executor import held, model, pruning, retention, store
+from air_executor.errors import AirExecutorError
+from air_executor.index import Filter, Index, JobRow, database, looking, rows
+from air_executor.index.database import host_name
+from air_executor.paths import Home
+
+from .conftest import Submit, finish
+
+COMPLETED, FAILED, CANCELLED = model.JobState.COMPLETED, model.JobState.FAILED, model.JobState.CANCELLED
+
+
+@pytest.fixture
+def index(home: Home) -> Iterator[Index]:
+    with Index(home) as index:
+        yield index
+
+
+def everything(index: Index) -> dict[str, JobRow]:
+    found: dict[str, JobRow] = {}
+    key = None
+    while True:
+        page = index.page(limit=7, before_key=key)
+        assert not found.keys() & {job.name for job in page.jobs}
+        found |= {job.name: job for job in page.jobs}
+        if (key := page.next_key) is None:
+            return found
+
+
+def truth(home: Home) -> dict[str, JobRow]:
+    """What reading everything gives."""
+    return {name: rows.row_of(store.read_or_damaged(home, name)) for name in store.names(home)}
+
+
+def names(index: Index, **options: object) -> list[str]:
+    return [job.name for job in index.page(Filter(**options)).jobs]  # type: ignore[arg-type]
+
+
+def file_of(home: Home) -> Path:
+    return home.index_file(host_name())
+
+
+# --- Bringing it up to date ---
+
+
+def test_a_job_is_seen_in_each_of_its_states(home: Home, index: Index, submit: Submit) -> None:
+    submit(labels={"dag_id": "hello", "odd": "50%_\\ \udc80"}, queue="heavy", priority=3, trigger="cli")
+    assert index.refresh().unread == 0
+    assert everything(index) == truth(home)
+    assert everything(index)["job"].state == "waiting"
+    finish(home, "job", FAILED)
+    index.refresh()
+    row = everything(index)["job"]
+    assert row == truth(home)["job"]
+    assert (row.state, row.exit_kind, row.reason, row.queue) == ("failed", "exit_code", "failed in a test", "heavy")
+    assert row.labels == {"dag_id": "hello", "odd": "50%_\\ \udc80"}
+    assert row.wait is not None
+    assert row.run is not None
+
+
+def test_what_works_is_looked_at_each_time(home: Home, index: Index, submit: Submit) -> None:
+    from air_executor import processes, spool
+
+    job = submit()
+    index.refresh()
+    (home.claims("test")).mkdir()
+    spool.claim(home, spool.marker_of(job), "test")
+    with held.HeldJob.acquire(home, "job") as taken:
+        taken.start(processes.identify(1, "test"), by="test")
+        index.refresh()
+        assert everything(index)["job"].state == "working"
+        spool.drop_claim(home, "test", "job")  # and what has lost its place in the spool, too
+        taken.finish(
+            COMPLETED, model.Exit(model.ExitKind.SUCCESS, "good", 0), by="test", used={"wall_s": 4, "cpu_s": "x"}
+        )
+    index.refresh()
+    row = everything(index)["job"]
+    assert (row.state, row.run, row.wall, row.cpu) == ("completed", 4.0, 4.0, None)
+
+
+def test_a_retry_is_seen(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    finish(home, "job", FAILED)
+    index.refresh()
+    with held.HeldJob.acquire(home, "job") as taken:
+        taken.new_attempt(by="test", why="again")
+    from air_executor import spool
+
+    spool.enqueue(home, store.read(home, "job"))
+    index.refresh()
+    assert everything(index) == truth(home)
+    assert (everything(index)["job"].state, everything(index)["job"].attempt) == ("waiting", 2)
+
+
+def test_a_retry_that_nobody_saw_is_found_by_a_sweep(
+    home: Home, index: Index, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        submit(f"job-{number}")
+        finish(home, f"job-{number}", FAILED)
+    index.refresh()
+    with held.HeldJob.acquire(home, "job-3") as taken:
+        taken.new_attempt(by="test", why="again")
+    from air_executor import spool
+
+    spool.enqueue(home, store.read(home, "job-3"))
+    finish(home, "job-3", COMPLETED)
+    index.refresh()
+    assert everything(index)["job-3"].state == "failed"  # the last sweep was a moment ago
+    monkeypatch.setattr(looking, "SWEEP_INTERVAL", 0.0)
+    index.refresh()
+    assert everything(index) == truth(home)
+
+
+def test_pruned_jobs_disappear_with_their_labels(home: Home, index: Index, submit: Submit) -> None:
+    for name in ("old", "kept"):
+        submit(name, labels={"dag_id": "hello", "team": name})
+        finish(home, name)
+    index.refresh()
+    assert names(index, labels={"team": "old"}) == ["old"]
+    assert list(pruning.prune(home, retention.Policy(keep=1))) == ["old"]
+    index.catch_up()
+    assert names(index) == ["kept"]
+    with index._database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM label").fetchone() == (2,)
+
+
+def test_a_name_that_is_used_again_is_another_job(home: Home, index: Index, submit: Submit) -> None:
+    first = submit(labels={"dag_id": "one"})
+    finish(home, "job")
+    index.refresh()
+    shutil.rmtree(home.job("job").root)
+    second = submit(labels={"dag_id": "two"})
+    index.refresh()
+    assert first.id != second.id
+    assert everything(index) == truth(home)
+    assert names(index, labels={"dag_id": "one"}) == []
+
+
+def test_damaged_jobs_appear_as_the_store_gives_them(home: Home, index: Index, submit: Submit) -> None:
+    for name in ("cut", "gone", "foreign", "sound"):
+        submit(name)
+    index.refresh()
+    home.job("cut").state.write_bytes(b"{")  # in its place: nothing else of the directory changes
+    home.job("gone").state.unlink()
+    home.job("foreign").state.write_bytes(home.job("sound").state.read_bytes())
+    (home.jobs / "a-file").write_text("of a stranger")
+    (home.jobs / ".hidden").mkdir()
+    index.catch_up()
+    assert everything(index) == {name: row for name, row in truth_of_directories(home).items()}
+    assert {name for name, row in everything(index).items() if row.exit_kind == "damaged"} == {"cut", "gone", "foreign"}
+    lock = held.lock_job(home, "cut")
+    index.catch_up()
+    assert everything(index)["cut"].state == "working"
+    lock.release()
+    index.refresh()
+    assert everything(index)["cut"].state == "failed"
+
+
+def truth_of_directories(home: Home) -> dict[str, JobRow]:
+    found = {}
+    for name in store.names(home):
+        if home.job(name).root.is_dir():
+            found[name] = rows.row_of(store.read_or_damaged(home, name))
+    return found
+
+
+OPERATIONS = ["submit", "complete", "fail", "retry", "remove", "damage", "mend", "refresh", "other"]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 3)), max_size=25))
+def test_whatever_happens_the_index_says_what_the_directories_say(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    home = Home(tmp_path_factory.mktemp("home"))
+    store.ensure_home(home)
+    with Index(home) as one, Index(home) as other:
+        for what, number in steps:
+            _operate(home, what, f"job-{number}", one, other)
+        one.catch_up()
+        assert everything(one) == truth_of_directories(home)
+        other.refresh()
+        assert everything(other) == everything(one)
+        with one._database.reading() as connection:
+            left = "SELECT count(*) FROM label WHERE job NOT IN (SELECT id FROM job)"
+            assert connection.execute(left).fetchone() == (0,)
+
+
+def _operate(home: Home, what: str, name: str, one: Index, other: Index) -> None:
+    from air_executor import spool
+
+    state = home.job(name).state
+    try:
+        if what == "submit":
+            job = model.Job(name, labels={"dag_id": name, "n": str(len(list(home.jobs.iterdir())))})
+            store.submit(home, store.Submission(job, [model.Task("true")]))
+        elif what in ("complete", "fail") and store.read(home, name).state is model.JobState.WAITING:
+            finish(home, name, COMPLETED if what == "complete" else FAILED)
+        elif what == "retry":
+            with held.HeldJob.acquire(home, name) as taken:
+                taken.new_attempt(by="test", why="again")
+            spool.enqueue(home, store.read(home, name))
+        elif what == "remove":
+            shutil.rmtree(home.job(name).root, ignore_errors=True)
+        elif what == "damage" and state.exists():
+            state.rename(state.with_name("kept"))
+        elif what == "mend" and state.with_name("kept").exists():
+            state.with_name("kept").replace(state)
+        elif what == "refresh":
+            one.refresh()
+        elif what == "other":
+            other.refresh()
+    except AirExecutorError:
+        pass  # what cannot be done to this job now
+
+
+def test_a_first_build_goes_in_steps_and_shows_the_newest_first(home: Home, index: Index) -> None:
+    jobs = [f"job-{number:03d}" for number in range(350)]
+    refused = store.submit_batch(home, [store.Submission(model.Job(name), [model.Task("true")]) for name in jobs])
+    assert not refused
+    for age, name in enumerate(jobs):
+        os.utime(home.job(name).root, (2e9 - age, 2e9 - age))
+    shutil.rmtree(home.waiting)  # so that only their directories tell of them
+    home.waiting.mkdir()
+    progress = index.refresh(1e-9)
+    assert progress.unread == 350
+    seen = []
+    while progress.unread:
+        progress = index.refresh(0.001)
+        seen.append(set(everything(index)))
+    first = next(found for found in seen if found)
+    assert first == set(jobs[: len(first)])
+    assert len(first) < 350
+    assert everything(index) == truth(home)
+
+
+# --- The file ---
+
+
+def test_the_directory_is_private_and_made_by_nobody_but_readers(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    finish(home, "job")
+    assert not home.index.exists()
+    assert home.index not in home.directories
+    index.refresh()
+    assert home.index.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in home.index.iterdir()} == {0o600}
+    assert not index.in_memory
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(50_000))
+
+
+def cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 3)
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def foreign(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE job (name)")
+    connection.close()
+
+
+def old(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    connection.close()
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def removed(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def without_tables(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE label")
+        connection.execute("DROP TABLE meta")
+    connection.close()
+
+
+DAMAGE = [garbage, cut, zeros, empty, foreign, old, link, removed, without_tables]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+def test_a_file_that_is_of_no_use_is_made_anew(
+    home: Home, submit: Submit, damage: Callable[[Path], None], is_open: bool
+) -> None:
+    for number in range(20):
+        submit(f"job-{number}", labels={"dag_id": "hello"})
+    with Index(home) as index:
+        index.refresh()
+        if not is_open:
+            index.close()
+        damage(file_of(home))
+        submit("last")
+        for _ in range(2):  # what is damaged may first be found by a question
+            index.page(Filter(labels={"n": "1"}))
+            index.refresh()
+        index.catch_up()
+        assert everything(index) == truth(home)
+        assert not index.in_memory
+    with Index(home) as index:
+        index.refresh()
+        assert everything(index) == truth(home)
+
+
+def test_a_later_version_keeps_its_file(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    index.refresh()
+    index.close()
+    with sqlite3.connect(file_of(home)) as connection:
+        connection.execute(f"PRAGMA user_version = {database.SCHEMA + 1}")
+    connection.close()
+    before = file_of(home).stat().st_ino
+    with Index(home) as second:
+        second.refresh()
+        assert everything(second) == truth(home)
+        assert second.in_memory
+    assert file_of(home).stat().st_ino == before
+
+
+def test_a_directory_in_its_place_stays(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    file_of(home).mkdir(parents=True)
+    index.refresh()
+    assert everything(index) == truth(home)
+    assert index.in_memory
+    assert file_of(home).is_dir()
+
+
+def test_a_full_disk_leaves_an_index_in_memory(home: Home, index: Index, submit: Submit) -> None:
+    submit("one")
+    index.refresh()
+    with index._database.reading() as connection:
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite says "database or disk is full", as for a full disk
+    for number in range(20):
+        submit(f"job-{number}", labels={"dag_id": "x" * 9000})
+    while index.refresh().unread:
+        pass
+    assert index.in_memory
+    assert everything(index) == truth(home)
+
+
+def test_a_home_that_cannot_be_written(home: Home, submit: Submit) -> None:
+    submit()
+    finish(home, "job")
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, home.root, sys.executable, "-c"]
+    done = subprocess.run([*command, _READ_ONLY, home.root], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True ['job']\n", "")
+    assert not home.index.exists()
+
+
+def test_something_else_in_the_place_of_the_directory(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    home.index.write_text("mine")
+    index.refresh()
+    assert everything(index) == truth(home)
+    assert index.in_memory
+    assert home.index.read_text() == "mine"
+
+
+_READ_ONLY = """
+import sys
+from pathlib import Path
+from air_executor.index import Index
+from air_executor.paths import Home
+with Index(Home(Path(sys.argv[1]))) as index:
+    index.refresh()
+    print(index.in_memory, [job.name for job in index.page().jobs])
+"""
+
+
+def test_a_home_that_is_gone_is_not_made(tmp_path: Path) -> None:
+    with Index(Home(tmp_path / "gone")) as index:
+        index.refresh()
+        assert index.page().jobs == []
+        assert index.in_memory
+    assert not (tmp_path / "gone").exists()
