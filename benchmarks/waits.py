@@ -6,6 +6,8 @@
 Starts a PostgreSQL and an Airflow of its own, on loopback and in a temporary directory, and ends and removes them. The
 jobs wait in a queue that nobody serves; some of them are ended one by one, at an even pace. The tasks are put into the
 database as deferred ones (`benchmarks.deferred`), and no scheduler runs: what is measured is the triggerer alone.
+Beside it stands what the triggerer takes for as many tasks that wait for next year: Airflow looks at each trigger once
+a second, whatever it waits for.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from tests.airflow import databases, postgres, rest, stack, waiting
 DAGS = Path(__file__).parent / "dags"
 ROOT = Path(__file__).parents[1]
 IDLE_SECONDS = 30.0
-QUIET_SECONDS = 5.0
+QUIET_SECONDS = 10.0
 """For what Airflow does after triggers were loaded."""
+TAKEN = "select count(*) from trigger where triggerer_id is not null"
 FETCH = "select map_index, updated_at from task_instance where map_index >= 0 and state = 'scheduled'"
 
 
@@ -61,10 +64,21 @@ def submit(client: AirExecutorClient, count: int) -> list[str]:
     return names
 
 
+def write_deferred(airflow: stack.Stack, run: rest.Run, kind: str, names: list[str]) -> None:
+    command = [sys.executable, "-m", "benchmarks.deferred", run.run_id, kind]
+    subprocess.run(command, input="\n".join(names), text=True, env=airflow.environment, cwd=ROOT, check=True)
+
+
+def idle_with_dates(airflow: stack.Stack, run: rest.Run, count: int) -> float:
+    """The same while as many tasks wait for next year."""
+    write_deferred(airflow, run, "date", [str(number) for number in range(count)])
+    waiting.until(lambda: airflow.sql(TAKEN)[0][0] == count, "the triggerer to take all triggers", 600)
+    return idle(airflow)
+
+
 def defer(airflow: stack.Stack, run: rest.Run, names: list[str]) -> float:
     """Let tasks wait for these jobs; how many seconds until the triggerer waits for all of them."""
-    command = [sys.executable, "-m", "benchmarks.deferred", run.run_id]
-    subprocess.run(command, input="\n".join(names), text=True, env=airflow.environment, cwd=ROOT, check=True)
+    write_deferred(airflow, run, "job", names)
     began, awaited = time.monotonic(), airflow.home.path / "spool" / "awaited"
     waiting.until(lambda: len(list(awaited.iterdir())) == len(names), "the triggerer to wait for all jobs", 600)
     return time.monotonic() - began
@@ -114,6 +128,7 @@ def main() -> int:
             assert airflow.rest.finished(run) == "success"
             airflow.end_component("scheduler")
             figures = {"CPU without waits, %": idle(airflow)}
+            figures["CPU with as many waits for a date, %"] = idle_with_dates(airflow, run, options.jobs)
             client = AirExecutorClient(airflow.home.path)
             names = submit(client, options.jobs)
             figures["until all are waited for, s"] = defer(airflow, run, names)

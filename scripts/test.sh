@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs everything that must hold before a change goes in: format, lint, types, import directions, shell scripts, tests.
 # Arguments go to pytest: ./scripts/test.sh tests/unit -k names
-# Without any, all tests run in two processes, for most of them wait rather than work.
+# Without any, all tests run in three processes, for most of them wait rather than work.
 #
 # Makes .venv as start-dev.sh does, with the development tools. The last line is pytest's own.
 set -euo pipefail
@@ -46,7 +46,7 @@ check_shell_scripts() {
 # pytest, which then still has things to end and to say.
 run_tests() {
   local colour=no
-  [ $# -gt 0 ] || set -- -n 2 --dist loadgroup
+  [ $# -gt 0 ] || set -- -n 3 --dist loadgroup
   [ ! -t 1 ] || colour=yes
   python -m pytest "--color=$colour" "$@" 2>&1 | tee -i "$root/.airflow/logs/pytest.log"
 }

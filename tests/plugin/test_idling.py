@@ -355,6 +355,7 @@ def test_a_success_that_airflow_notes_late_is_looked_for_again(waiting: AirExecu
     assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
     waiting.get_event_buffer()
     fleet.hand_over(waiting, fleet.make_task(run_id="one"))
+    assert sync_beside(waiting, lambda: home.wake.write_bytes(b"")) < LONG
     waiting.sync()
     waiting.get_event_buffer()
     assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
