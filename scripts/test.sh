@@ -46,7 +46,7 @@ check_shell_scripts() {
 # pytest, which then still has things to end and to say.
 run_tests() {
   local colour=no
-  [ $# -gt 0 ] || set -- -n 3 --dist loadgroup
+  [ $# -gt 0 ] || set -- -n 3 --dist loadgroup --no-loadscope-reorder
   [ ! -t 1 ] || colour=yes
   python -m pytest "--color=$colour" "$@" 2>&1 | tee -i "$root/.airflow/logs/pytest.log"
 }

@@ -1,13 +1,14 @@
-"""How the tests are spread over three processes (`-n 3 --dist loadgroup`, as scripts/test.sh does), and what they tell.
+"""How the tests are spread over three processes, as scripts/test.sh runs them, and what they tell.
 
-Starting an Airflow takes ten seconds of two cores, so all tests of one stay in one process. They are the largest group,
-which begins first; the other processes have the rest, file by file. Most tests wait rather than work: three processes
-keep two cores busy for about half of the time.
+Starting an Airflow takes ten seconds of two cores, so all tests of one stay in one process; the others have the rest,
+file by file. What takes long begins first. Most tests wait rather than work: three processes keep two cores busy for
+about half of the time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,34 @@ import pytest
 AIRFLOW = Path(__file__).parent / "airflow"
 OF_THEIR_OWN = (AIRFLOW / "test_jobs_from_dags.py",)
 """Tests with stacks that no others share."""
+LONG = (
+    "tests-airflow",
+    "airflow-test_jobs_from_dags",
+    "faults-test_error_matrix",
+    "scripts-test_cycle",
+    "faults-test_damage",
+)
+"""The groups that take longest, in the order in which they begin."""
 POINT = "point covered"
 """A property of a test: what was done, operation and system call."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Here, because pytest-xdist reads the groups before any conftest's `pytest_collection_modifyitems`."""
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """After all others, which order the tests of a group."""
+    yield
+    items.sort(key=lambda item: [*LONG, _group(item)].index(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
     shared = AIRFLOW in item.path.parents and item.path not in OF_THEIR_OWN
     group = AIRFLOW if shared else item.path
-    item.add_marker(pytest.mark.xdist_group(f"{group.parent.name}-{group.stem}"))
+    return f"{group.parent.name}-{group.stem}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
