@@ -1,4 +1,4 @@
-"""Bringing the spool in line with the jobs, and jobs in line with what became of their processes.
+"""Bringing jobs in line with what became of their processes, and the spool in line with the jobs (`respool`).
 
 `spool/` is an index. Delete it, and this rebuilds it from the job directories; every runner does so when it starts, and
 `air-executor repair` at any time. It is safe beside running runners.
@@ -14,10 +14,24 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from air_executor import _files, _json, ends, held, journal, model, processes, runners, spool, store, temporaries
+from air_executor import (
+    _files,
+    _json,
+    ends,
+    held,
+    journal,
+    model,
+    processes,
+    respool,
+    runners,
+    spool,
+    store,
+    temporaries,
+)
 from air_executor.errors import AirExecutorError, CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
+from air_executor.respool import Change
 from air_executor.sightings import Sightings
 
 CRASH_LIMIT = 5
@@ -26,9 +40,6 @@ CRASH_LIMIT = 5
 LOSS_LIMIT = 100
 """So is one whose runner died so often before the job had an ephemeral runner. All jobs that a runner has just claimed
 share its end, whatever the cause; so this only bounds a loop, and a runner that dies again and again fails few."""
-
-LOST_HOLDER = "lost"
-"""Who has the claim of a job that does not say whose it was."""
 
 SUBMIT_TIME = 5.0
 """Seconds that a submission, or a retry, may take between a job's directory and its marker."""
@@ -45,16 +56,6 @@ class Verdict(enum.Enum):
     FAIL = "fail"
     CANCEL = "cancel"
     SETTLE = "settle"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that was repaired."""
-
-    job: str
-    what: str
-    failed: bool = False
-    """Whether nothing could be done, and `what` says why."""
 
 
 def judge(job: model.Job, *, started: bool, cancel_asked: bool, blame: model.Blame = model.Blame.JOB) -> Verdict:
@@ -211,11 +212,11 @@ def repair(home: Home, *, by: str = "repair") -> Iterator[Change]:
     store.ensure_home(home)
     yield from _remove_temporaries(home)
     yield from _repair_jobs(home, list(store.names(home)), by)
-    yield from _drop_answers(home)
+    yield from respool.drop_answers(home)
     yield from _end_waits(home)
     yield from (Change("spool/listeners", what) for what in ends.drop_old(home, home_time(home)))
     spool.drop_successes(home)
-    yield from _drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
+    yield from respool.drop_foreign_markers(home)  # last: also those of jobs that were just found to be damaged
 
 
 def home_time(home: Home) -> float:
@@ -248,7 +249,7 @@ def _is_due(changed: float, since: float, now: float) -> bool:
 
 
 def _repair_jobs(home: Home, names: Iterable[str], by: str) -> Iterator[Change]:
-    known = {name for holder in spool.holders(home) for name in spool.claimed(home, holder)}
+    known = set(respool.claims(home))
     for name in names:
         try:
             change = _repair_job(home, name, name in known, by)
@@ -273,20 +274,7 @@ def _repair_job(home: Home, name: str, claimed: bool, by: str) -> str | None:
         except JobBusyError:
             return f"damaged, and held by a process that writes it anew at its end: {error}"
         return f"damaged, now failed: {error}" if job.state.terminal else None
-    if job.state is JobState.WAITING and not claimed and requeue_lost(home, name):
-        return "was waiting without a place in its queue"
-    if job.state is JobState.WORKING and not claimed and not _may_live(job):
-        return _claim_for_the_dead(home, job)
-    return None
-
-
-def _claim_for_the_dead(home: Home, job: model.Job) -> str | None:
-    """Put back the claim that somebody deleted: a runner takes it over, alone, and kills what the dead one left."""
-    holder = (job.runner and job.runner.runner) or LOST_HOLDER
-    if (home.claims(holder) / job.name).exists():
-        return None
-    spool.claim_again(home, holder, job.name)
-    return "was working without a process; a runner brings it to rest"
+    return respool.give_place(home, job, claimed)
 
 
 def _is_unfinished(home: Home, job: model.Job) -> bool:
@@ -301,49 +289,12 @@ def _finish_writing(home: Home, name: str) -> None:
             job.settle()
 
 
-def requeue_lost(home: Home, name: str, job: model.Job | None = None) -> bool:
-    """Give a waiting job its marker back if it has none and nobody has claimed it; whether that was so.
-
-    Looked at once more under the lock, because the job may be between two files of somebody who is just working on it.
-
-    Args:
-        job: what was just read of it.
-    """
-    if not _is_lost(home, job or store.read(home, name)):
-        return False
-    try:
-        with held.HeldJob.acquire(home, name) as taken:
-            if not _is_lost(home, taken.job):
-                return False
-            spool.enqueue(home, taken.job)
-            return True
-    except (JobBusyError, NotFoundError, CorruptFileError):
-        return False
-
-
-def _is_lost(home: Home, job: model.Job) -> bool:
-    if job.state is not JobState.WAITING or spool.marker_of(job).path(home).is_file():
-        return False
-    return not any((home.claims(holder) / job.name).is_file() for holder in spool.holders(home))
-
-
-def _may_live(job: model.Job) -> bool:
-    return job.runner is not None and processes.is_alive(job.runner) is not False
-
-
 def _remove_temporaries(home: Home) -> Iterator[Change]:
     """Submissions that were cut off, of which nobody was ever told, and other things that were never finished."""
     for directory in (home.jobs, home.runners, home.components):
         for path in temporaries.abandoned(directory):
             if temporaries.remove(path):
                 yield Change(path.name, "left unfinished by a process that is gone, removed")
-
-
-def _drop_answers(home: Home) -> Iterator[Change]:
-    """Of jobs that somebody removed."""
-    for name in spool.finished(home):
-        if not home.job(name).root.exists() and spool.collect_finished(home, name):
-            yield Change(name, "the answer of a job that is gone, removed")
 
 
 def _end_waits(home: Home) -> Iterator[Change]:
@@ -358,22 +309,6 @@ def _end_waits(home: Home) -> Iterator[Change]:
         if over:
             ends.stop_awaiting(home, name)
             yield Change(name, "was awaited and is over, or gone; those who wait were told")
-
-
-def _drop_foreign_markers(home: Home) -> Iterator[Change]:
-    """Markers of jobs that are gone or over, and those of an earlier place in a queue: no job may have two."""
-    for queue in spool.queues(home):
-        for marker in spool.waiting(home, queue):
-            try:
-                job = store.read(home, marker.job)
-                foreign = job.state.terminal or spool.marker_of(job) != marker
-            except (NotFoundError, InvalidNameError):
-                foreign = True
-            except (CorruptFileError, OSError):
-                foreign = False  # somebody holds it, or it cannot be read: whoever has it next says so
-            if foreign:
-                marker.path(home).unlink(missing_ok=True)
-                yield Change(marker.job, "a marker of a job that does not wait there, removed")
 
 
 def abandoned_claims(home: Home, seen: Sightings) -> Iterator[tuple[str, str]]:

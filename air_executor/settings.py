@@ -101,6 +101,11 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
+def written(home: Home) -> Mapping[str, Mapping[str, Any]]:
+    """What config.toml itself says: its tables. `load` tells whether all of it makes sense; raises as that."""
+    return _read_config(home)
+
+
 def _load_table(home: Home, name: str, kind: type[T], tables: Mapping[str, Any], environ: Mapping[str, str]) -> T:
     values = _from_file(home, name, kind, tables.get(name, {}))
     return kind(**{**values, **_from_environment(name, kind, environ)})

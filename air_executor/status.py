@@ -13,7 +13,7 @@ import dataclasses
 import enum
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,27 +152,62 @@ def judge(status: Status) -> Verdict:
 
 
 def find_problems(status: Status) -> list[str]:
-    """What should be otherwise, and what to do."""
+    """What should be otherwise, and what to do, in sentences."""
+    return [trouble.sentence for trouble in find_troubles(status)]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that should be otherwise; `status` and `doctor` say it in the same words."""
+
+    about: str
+    """home, component, runner or queue."""
+    text: str
+    advice: str = ""
+    """What the command in `fix` does."""
+    fix: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{self.text}; {self.advice}: {self.fix}" if self.fix else self.text
+
+
+def find_troubles(status: Status) -> list[Trouble]:
+    """What should be otherwise. Pure."""
     home = Home(Path(status.home))
     if not status.exists:
-        return [f"{home.root} is not there; create it with: {status.start} (or submit a job, or give another --home)"]
-    problems = [f"{each.name} is {each.state}: {each.detail}" for each in status.components if each.state in _BAD]
+        advice = "create it (or submit a job, or give another --home) with"
+        return [Trouble("home", f"{home.root} is not there", advice, status.start)]
+    return [
+        *(
+            Trouble("component", f"{each.name} is {each.state}: {each.detail}")
+            for each in status.components
+            if each.state in _BAD
+        ),
+        *_runner_troubles(status),
+        *_queue_troubles(home, status),
+    ]
+
+
+_START = "start one with"
+
+
+def _runner_troubles(status: Status) -> Iterator[Trouble]:
     if not any(runner.state == "alive" for runner in status.runners):
-        problems.append(f"no runner takes jobs; start one with: {status.start}")
-    problems += [
-        f"the runner {runner.id} is gone and left {_jobs(runner.working)}; the next one on {runner.host} takes over;"
-        f" start one with: {status.start}"
-        for runner in status.runners
-        if runner.state == "dead"
-    ]
-    problems += [
-        f"{_jobs(queue.waiting)} {'waits' if queue.waiting == 1 else 'wait'}"
-        f" in the queue {queue.name} and no runner serves it; start one with:"
-        f" {status.start if queue.name == 'default' else runners.start_command(home, queue.name)}"
-        for queue in status.queues
-        if queue.waiting and not queue.served_by
-    ]
-    return problems
+        yield Trouble("runner", "no runner takes jobs", _START, status.start)
+    for runner in status.runners:
+        if runner.state == "dead":
+            left = f"the runner {runner.id} is gone and left {_jobs(runner.working)}"
+            yield Trouble("runner", f"{left}; the next one on {runner.host} takes over", _START, status.start)
+
+
+def _queue_troubles(home: Home, status: Status) -> Iterator[Trouble]:
+    for queue in status.queues:
+        if queue.waiting and not queue.served_by:
+            waits = f"{_jobs(queue.waiting)} {'waits' if queue.waiting == 1 else 'wait'}"
+            start = status.start if queue.name == "default" else runners.start_command(home, queue.name)
+            yield Trouble("queue", f"{waits} in the queue {queue.name} and no runner serves it", _START, start)
 
 
 def _jobs(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from air_executor import _files, model, repair, spool, store, temporaries
+from air_executor import _files, model, repair, respool, spool, store, temporaries
 from air_executor.model import JobState
 from air_executor.paths import Home
 
@@ -34,7 +34,7 @@ def _cancel_waiting(home: Home, job: model.Job, by: str) -> None:
     try:
         marker = spool.marker_of(job)
         found = spool.claim(home, marker, holder)
-        if found or (repair.requeue_lost(home, job.name) and spool.claim(home, marker, holder)):
+        if found or (respool.requeue_lost(home, job.name) and spool.claim(home, marker, holder)):
             repair.resolve(home, job.name, "cancelled", by=by, holder=holder)
     finally:
         spool.remove_holder(home, holder)

@@ -6,7 +6,7 @@ import difflib
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,7 +63,8 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
     Raises:
         SettingsError: an option is unknown or malformed; the message names it.
     """
-    _refuse_unknown(source, environ)
+    for unknown in unknown_options(source, environ):
+        raise SettingsError(unknown)
     default_queue = source.get("operators", "default_queue", fallback=None) or "default"
     return Options(
         base_path=base_path(source, environ),
@@ -92,7 +93,8 @@ def _get(source: Source, name: str) -> str | None:
     return value.strip() or None if isinstance(value, str) else value
 
 
-def _refuse_unknown(source: Source, environ: Mapping[str, str]) -> None:
+def unknown_options(source: Source, environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """A sentence for each option that is none."""
     prefix = f"AIRFLOW__{SECTION.upper()}__"
     given = {str(name).lower(): f"[{SECTION}] {name}" for name in source.getsection(SECTION) or {}}
     given |= {name.removeprefix(prefix).lower(): f"${name}" for name in environ if name.startswith(prefix)}
@@ -100,7 +102,7 @@ def _refuse_unknown(source: Source, environ: Mapping[str, str]) -> None:
         if name.removesuffix("_cmd").removesuffix("_secret") not in KNOWN:
             close = difflib.get_close_matches(name, KNOWN, 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(KNOWN)}"
-            raise SettingsError(f"unknown option {where}; {hint}")
+            yield f"unknown option {where}; {hint}"
 
 
 def _base_path(value: str | None, environ: Mapping[str, str]) -> Path:

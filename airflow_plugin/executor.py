@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import held, load, repair, runners, spool, store
+from air_executor import held, load, respool, runners, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
@@ -334,7 +334,7 @@ class AirExecutor(Guarded, BaseExecutor):
         if job.state.terminal:
             self._report(entry, results.report(job, keys.kind_of(entry.key)))
         elif job.state is JobState.WAITING:
-            repair.requeue_lost(site.home, entry.name, job)  # its submitter died just before it was queued
+            respool.requeue_lost(site.home, entry.name, job)  # its submitter died just before it was queued
         if job.state.terminal or announced:
             spool.collect_finished(site.home, entry.name)
 

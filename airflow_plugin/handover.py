@@ -7,7 +7,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from air_executor import held, repair, store
+from air_executor import held, respool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import (
     AirExecutorError,
@@ -73,7 +73,7 @@ def _run_again(client: AirExecutorClient, submission: store.Submission) -> Answe
     name = submission.job.name
     job = store.read(client.home, name)
     if job.external_id == submission.job.external_id:
-        repair.requeue_lost(client.home, name)  # handed over before, by a call that was cut off, maybe before its end
+        respool.requeue_lost(client.home, name)  # handed over before, by a call that was cut off, maybe before its end
         return TAKEN
     if job.state is JobState.WAITING:
         client.cancel(name, by=BY, why="its task was queued anew")

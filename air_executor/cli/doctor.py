@@ -1,47 +1,110 @@
-"""`doctor`: look for what is wrong, and say how to put it right.
+"""`doctor`: look for what is wrong, say how to put it right, and with `--fix` do what is safe of that.
 
-`--json` prints {"ok", "findings": [{"check", "level", "text", "fix"}]}; the levels are ok, warning and problem. The
-exit code is 1 if there is a problem.
+`--json` prints {"ok", "findings": [{"check", "level", "text", "fix", "fixable"}], "fixed": [lines]}; the levels are ok,
+warning and problem. The exit code is 0 if all is well, and 1 if there is a warning or a problem (after `--fix`: still).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import TYPE_CHECKING
 
 from air_executor.cli import arguments, lookup, output
+from air_executor.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from air_executor import doctor
+    from air_executor.paths import Home
+
+_TEXT = """\
+Look for what is wrong with the home, its filesystem, the settings, runners and
+Airflow's configuration, and say how to put it right.
+
+--fix does what is safe of that: modes and missing directories of the home,
+temporary files and runners' files that dead processes left, the spool, damaged
+caches. It touches no job, no process, nothing of Airflow and nothing of another
+user, says what it did, and looks again. --fix --dry-run says what it would do.
+
+The exit code is 0 if all is well, 1 if there is a warning or a problem."""
+
+_ROUNDS = 3
+"""How often --fix looks again: what is closed may hide what is wrong in it."""
 
 
 def add(commands: arguments.Commands) -> None:
     """Add the command."""
-    arguments.add_command(
+    parser = arguments.add_command(
         commands,
         "doctor",
         run,
         help="look for what is wrong, and say how to put it right",
-        examples=("air-executor doctor",),
+        text=_TEXT,
+        examples=("air-executor doctor", "air-executor doctor --fix --dry-run", "air-executor doctor --fix"),
     )
+    parser.add_argument("--fix", action="store_true", help="do what is safe, and look again")
+    parser.add_argument("--dry-run", action="store_true", help="with --fix: only say what it would do")
 
 
 def run(args: argparse.Namespace) -> int:
     """Say each finding as it comes: some checks take a moment."""
-    import dataclasses
-
     from air_executor import doctor
 
+    if args.dry_run and not args.fix:
+        raise InvalidInputError("--dry-run says what --fix would do; give both")
     home = lookup.find_home(args)
-    findings = []
-    for finding in doctor.examine(home):
-        findings.append(finding)
-        if not args.json:
-            _say(finding)
-    bad = [finding for finding in findings if finding.level is doctor.Level.PROBLEM]
+    ask = functools.cache(doctor.ask_airflow)
+    findings = _look(home, ask, quiet=args.json)
+    fixed = _fix(args, home, ask, findings) if args.fix else []
+    well = all(finding.level is doctor.Level.OK for finding in findings)
     if args.json:
-        output.say_json({"ok": not bad, "findings": [dataclasses.asdict(finding) for finding in findings]})
-    return 1 if bad else 0
+        output.say_json({"ok": well, "findings": [finding.to_dict() for finding in findings], "fixed": fixed})
+    return 0 if well else 1
+
+
+def _look(home: Home, ask: doctor.Ask, *, quiet: bool) -> list[doctor.Finding]:
+    from air_executor import doctor
+
+    findings = []
+    for finding in doctor.examine(home, ask):
+        findings.append(finding)
+        if not quiet:
+            _say(finding)
+    return findings
+
+
+def _fix(args: argparse.Namespace, home: Home, ask: doctor.Ask, findings: list[doctor.Finding]) -> list[str]:
+    """Do what is safe, or say what would be done; `findings` becomes what is found then."""
+    from air_executor import doctor
+
+    if args.dry_run:
+        would = [f"would {remedy.does}" for remedy in doctor.remedies(findings)]
+        return _tell(args, would or ["there is nothing that --fix could do"])
+    done: list[str] = []
+    for _ in range(_ROUNDS):
+        if not doctor.remedies(findings):
+            break
+        done += _tell(args, doctor.mend(findings))
+        findings[:] = _look(home, ask, quiet=True)
+    if not done:
+        return _tell(args, ["there is nothing that --fix could do"])
+    if not args.json:
+        output.say("\nafter that:")
+        for finding in findings:
+            _say(finding)
+    return done
+
+
+def _tell(args: argparse.Namespace, lines: Iterable[str]) -> list[str]:
+    told = []
+    for line in lines:
+        told.append(line)
+        if not args.json:
+            output.say(f"fix: {output.clean(line)}")
+            output.flush()
+    return told
 
 
 def _say(finding: doctor.Finding) -> None:

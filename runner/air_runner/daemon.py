@@ -330,7 +330,8 @@ class Runner:
         self.places.look()
 
     def _beat(self) -> None:
-        self.presence.beat(working=len(self.running), draining=self.draining)
+        ill = self.forks.ill if self.forks is not None else {}
+        self.presence.beat(working=len(self.running), draining=self.draining, ill=ill)
         if self.forks is not None:
             self.forks.check()
 

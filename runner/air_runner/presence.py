@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 from air_executor import model, runners, spool
 from air_executor.paths import Home
@@ -31,10 +32,10 @@ class Presence:
         """
         runners.enlist(self._home, self._info)
 
-    def beat(self, *, working: int, draining: bool) -> None:
+    def beat(self, *, working: int, draining: bool, ill: Mapping[str, str]) -> None:
         """Say what this runner does, and that it lives."""
         self._info.heartbeat_at = model.now()
-        self._info.working, self._info.draining = working, draining
+        self._info.working, self._info.draining, self._info.ill = working, draining, dict(ill)
         try:
             runners.write(self._home, self._info)
         except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later

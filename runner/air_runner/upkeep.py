@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from air_executor import repair
+from air_executor import repair, respool
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 
@@ -75,7 +75,7 @@ class Upkeep:
             if self._ended:
                 return
 
-    def _look(self) -> Iterator[repair.Change]:
+    def _look(self) -> Iterator[respool.Change]:
         moment, now = time.monotonic(), repair.home_time(self._home)
         since = last_look(moment, now, *self._looked_at)
         self._looked_at = (moment, now)

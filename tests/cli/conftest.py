@@ -83,7 +83,8 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     """Commands in a home that is not there yet."""
     (tmp_path / "work").mkdir()
     (tmp_path / "user").mkdir()
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("AIR_EXECUTOR_", "AIRFLOW"))}
+    ours = ("AIR_EXECUTOR_", "AIRFLOW", "PYTHONDONTWRITEBYTECODE")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     home = Home(tmp_path / "home")
     env |= {"AIR_EXECUTOR_HOME": str(home.root), "HOME": str(tmp_path / "user"), "NO_COLOR": "", "COLUMNS": "80"}
     made = Cli(home, tmp_path / "work", env)

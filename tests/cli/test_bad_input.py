@@ -188,7 +188,6 @@ def test_a_malformed_config(cli: Cli, text: str, names: str) -> None:
         line = cli.refused(*words, code=2)
         assert names in line and str(cli.home.config) in line
     cli("list")
-    assert names in cli("doctor", code=1).stdout
 
 
 def test_an_unknown_variable(cli: Cli) -> None:

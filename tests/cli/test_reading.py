@@ -266,14 +266,10 @@ def test_status_is_shown_again_and_again(cli: Cli) -> None:
 
 
 def test_doctor(cli: Cli) -> None:
-    done = cli("doctor", code=1)
-    assert f"{cli.home.root} does not exist" in done.stdout and "fix: air-executor --home" in done.stdout
-    cli("submit", "--", "true")
-    facts = cli.json("doctor", code=1)
-    problems = [each["check"] for each in facts["findings"] if each["level"] == "problem"]
-    assert problems == ["runner"] and not facts["ok"]
-    cli.home.root.chmod(0o755)
-    assert f"fix: chmod 700 {cli.home.root}" in cli("doctor", code=1).stdout
+    done = cli("doctor", "--fix", code=1)
+    assert f"{cli.home.root} is not there" in done.stdout and "fix: air-executor --home" in done.stdout
+    assert "there is nothing that --fix could do" in done.stdout and not cli.home.root.exists()
+    assert "give both" in cli.refused("doctor", "--dry-run", code=2)
 
 
 def test_repair_and_prune(jobs: Cli) -> None:

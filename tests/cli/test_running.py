@@ -13,7 +13,7 @@ import pytest
 
 from air_executor import journal, processes, runners
 from air_executor.testing import wait_for
-from tests.cli.conftest import Cli
+from tests.cli.conftest import SCRIPT, Cli
 
 TREE = 'setsid sleep 300 & (trap "" TERM; sleep 300; sleep 300) & echo $! > pids; wait'
 """A child in a session of its own, and one that ignores TERM."""
@@ -141,7 +141,23 @@ def test_everything_is_healthy(with_runner: Cli) -> None:
     text = cli("status").stdout
     assert "healthy" in text.splitlines()[0] and "long" in text
     assert max(map(len, text.splitlines())) <= max(80, len(text.splitlines()[0]))
-    assert "ok       runner" in cli("doctor", code=None).stdout
+
+
+def test_doctor_finds_what_is_wrong_with_airflow(with_runner: Cli) -> None:
+    """With a real runner and a real Airflow, which has no database yet, and no API server."""
+    environment = {
+        "PATH": f"{SCRIPT.parent}:{os.environ['PATH']}",
+        "AIRFLOW__CORE__EXECUTOR": "airflow_plugin.AirExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://me:hunter2@127.0.0.1:1/execution/",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0",
+    }
+    facts = with_runner.json("doctor", code=1, env=environment)
+    bad = {each["check"]: each for each in facts["findings"] if each["level"] != "ok"}
+    assert bad.keys() == {"api_server", "database"} and not facts["ok"] and facts["fixed"] == []
+    assert bad["database"]["fix"] == "airflow db migrate" and "Connection refused" in bad["api_server"]["text"]
+    assert "hunter2" not in json.dumps(facts)
+    assert not list(Path(with_runner.env["HOME"]).rglob("airflow*")), "looking leaves no configuration and no database"
 
 
 def test_a_queue_that_nobody_serves_degrades(with_runner: Cli) -> None:

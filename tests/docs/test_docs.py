@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import blueprints, model, parameters, pipelines, settings
+from air_executor import blueprints, doctor, model, parameters, pipelines, settings
 from air_executor.paths import Home
 from air_executor.testing import end_everything
 
@@ -97,3 +97,10 @@ def test_every_option_of_a_runner_is_documented() -> None:
         assert f"AIR_EXECUTOR_RUNNER_{item.name.upper()}" in text, item.name
     for item in fields(settings.RetentionSettings):
         assert f"AIR_EXECUTOR_RETENTION_{item.name.upper()}" in text, item.name
+
+
+def test_every_check_of_doctor_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    table = text[text.index("| check |") :].partition("\n\n")[0]
+    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(check.value for check in doctor.Check)

@@ -28,6 +28,7 @@ from air_executor import (
     model,
     processes,
     repair,
+    respool,
     runners,
     spool,
     status,
@@ -157,7 +158,7 @@ def look(home: Home, names: list[str]) -> None:
         lambda: runners.all_runners(home),
         lambda: components.read_all(home),
         lambda: status.gather(home).problems,
-        lambda: [doctor.check_settings(home), *doctor.check_runners(home)],
+        lambda: [*doctor.check_settings(home), *doctor.check_runners(home)],
         lambda: configuration.load(home, {}),
         lambda: [list(spool.waiting(home, queue)) for queue in spool.queues(home)],
         lambda: [spool.claimed(home, holder) for holder in spool.holders(home)],
@@ -172,7 +173,7 @@ def look(home: Home, names: list[str]) -> None:
             lambda name=name: api.logs(name),
             lambda name=name: list(journal.read(home.job(name).events)),
             lambda name=name: repair.read_stop_request(home, name),
-            lambda name=name: repair.requeue_lost(home, name),
+            lambda name=name: respool.requeue_lost(home, name),
         ]
     for action in actions:
         with contextlib.suppress(AirExecutorError):

@@ -80,7 +80,7 @@ def number(chosen: list[tuple[str, str, nasty.Nasty, frozenset[JobState]]]) -> I
 def quick_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand of them in one process: one parser does for all, and Airflow is not asked how it is configured."""
     monkeypatch.setattr(cli, "get_parser", functools.cache(cli.get_parser))
-    monkeypatch.setattr(doctor, "check_airflow", lambda _: ())
+    monkeypatch.setattr(doctor, "check_airflow", lambda *_: ())
 
 
 @pytest.fixture

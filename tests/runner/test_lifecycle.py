@@ -261,13 +261,15 @@ def test_a_preloaded_module_runs_in_a_fork_and_shares_nothing(
 def test_an_ill_template_never_fails_a_job(
     client: AirExecutorClient, home: Home, start_runner: StartRunner, module: str, ill: str, state: JobState
 ) -> None:
-    start_runner()
+    runner = start_runner()
     for number in range(3):
         job = module_job(client, f"j{number}", ill, "0")
         assert job.state is state
         expected = "by hand 0" if state is JobState.COMPLETED else "cannot be imported"
         assert expected in client.logs(f"j{number}")
     assert home.runner_log.read_text().count(f"no template for {ill}") == 1
+    wait_for(lambda: runners.read(home, runner.id).ill, what="the word of the next heartbeat")
+    assert runners.read(home, runner.id).ill.keys() == {ill}
 
 
 def test_a_runner_that_dies_before_it_can_start_a_job_is_no_crash_of_the_job(

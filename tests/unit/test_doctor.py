@@ -1,106 +1,493 @@
-"""Each check finds what is wrong, and says how to put it right."""
+"""Doctor finds each thing that was planted and nothing else, says the fix, and `--fix` does that and nothing else."""
 
 from __future__ import annotations
 
 import errno
-import subprocess
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from air_executor import _files, components, doctor, runners
-from air_executor.doctor import Level
+from air_executor import _files, cli, doctor, model, preloads, processes, runners, spool, status, store
+from air_executor.doctor import airflow, facts, filesystem, fixes, system
+from air_executor.doctor import home as of_home
+from air_executor.doctor.findings import Check, Level
+from air_executor.model import Job, Task
 from air_executor.paths import Home
+from tests.unit.doctors import bad, changed, healthy, snapshot
 from tests.unit.test_repair import GONE
 from tests.unit.test_runners import SELF, ago, info
 
-
-def levels(findings: Any) -> dict[str, Level]:
-    return {finding.check: finding.level for finding in findings}
+SECRET = "hunter2"
+OLD = 1_700_000_000
+TEMPLATE = "airflow_plugin.workload"
 
 
 @pytest.fixture(autouse=True)
-def without_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking it takes seconds; the tests that mean it ask for it."""
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this host's own: no variables of ours, Airflow in this Python, and limits that suffice."""
+    for name in list(os.environ):
+        if name.startswith(("AIR_EXECUTOR_", "AIRFLOW")) or name == system.NO_BYTECODE:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(airflow.shutil, "which", lambda name: None)
+    monkeypatch.setattr(airflow.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(system, "limits_of", lambda pid: system.Limits(None, None))
 
 
-def test_a_sound_home(home: Home) -> None:
-    runners.write(home, info("r"))
-    found = list(doctor.examine(home))
-    assert {finding.level for finding in found} <= {Level.OK, Level.WARNING}
-    assert levels(found).keys() == {
-        *("python", "home", "owner", "permissions", "space", "rename", "flock", "watching", "settings", "runner"),
-        *("clocks", "airflow"),
-    }
-    assert sorted(path.name for path in home.root.iterdir() if path.name.startswith(".")) == []
+@pytest.fixture
+def sound(home: Home) -> Home:
+    """A home with a living runner, and a job that waits for it."""
+    runners.write(home, info("r", version=doctor_version()))
+    store.submit(home, store.Submission(Job("waits"), [Task("true", env={"PASSWORD": SECRET})]))
+    home.runner_log.touch(mode=0o600)
+    grow_old(home, "waits")
+    return home
 
 
-def test_every_bad_finding_says_what_to_do(home: Home, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    home.config.write_text("x = 1")
-    for root in (home.root, tmp_path / "gone", tmp_path / "file", tmp_path / "file" / "below", tmp_path):
-        bad = [finding for finding in doctor.examine(Home(root)) if finding.level is not Level.OK]
-        assert bad and all(finding.fix and finding.text for finding in bad)
+def doctor_version() -> str:
+    import air_executor
+
+    return air_executor.__version__
+
+
+def grow_old(home: Home, name: str) -> None:
+    os.utime(home.job(name).root, (OLD, OLD))
+
+
+def examine(home: Home) -> list[doctor.Finding]:
+    return list(doctor.examine(home, lambda: healthy(home)))
+
+
+def test_a_sound_home_has_no_finding(sound: Home) -> None:
+    before = snapshot(sound)
+    found = examine(sound)
+    assert bad(found) == [] and doctor.remedies(found) == []
+    quiet = {Check.DRAINING, Check.COMPONENT, Check.WRITE}  # which say something only when something is wrong
+    assert {finding.check for finding in found} == set(Check) - quiet
+    assert changed(before, snapshot(sound)) == set(), "looking leaves nothing"
+
+
+# --- The table ---
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Something that is wrong."""
+
+    check: Check
+    fix: str
+    """What the fix must say; {home} is the home."""
+    plant: Callable[[Home, pytest.MonkeyPatch], Any]
+    """Makes it wrong; of what `--fix` mends it returns the paths that may change by that, None of other things."""
+    says: str = ""
+
+
+def open_home(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.root.chmod(0o755)
+    return [home.root]
+
+
+def closed_log(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.runner_log.chmod(0o400)
+    return [home.runner_log]
+
+
+def closed_queue(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.queue("default").chmod(0o500)
+    return [home.queue("default")]
+
+
+def no_directory(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.told.rmdir()
+    return [home.told]
+
+
+def dead_writer(path: Path) -> Path:
+    """As a process of this boot that is gone would have named it."""
+    from air_executor import temporaries
+
+    host, boot = temporaries._short(processes.host()), temporaries._short(processes.boot_id())
+    return path.with_name(f".tmp-{host}{boot}-{GONE.pid}-1-00000000")
+
+
+def half_a_job(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    path = dead_writer(home.jobs / "x")
+    path.mkdir()
+    (path / "state.json").touch()
+    return [path, path / "state.json"]
+
+
+def half_a_look(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    path = dead_writer(home.root / "x")
+    path.mkdir()
+    return [path]
+
+
+def dead_runner(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    runners.write(home, info("dead", GONE, heartbeat_at=ago(3600)))
+    return [home.runner("dead")]
+
+
+def damaged_runner(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.runner("odd").write_text("{")
+    os.utime(home.runner("odd"), (OLD, OLD))
+    return [home.runner("odd")]
+
+
+def no_marker(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    marker = spool.marker_of(store.read(home, "waits")).path(home)
+    marker.unlink()
+    return [marker, home.job("waits").lock]
+
+
+def foreign_marker(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    marker = spool.marker_of(Job("gone", queued_at=model.now())).path(home)
+    marker.touch()
+    return [marker]
+
+
+def lost_claim(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    path = home.job("waits").state
+    content = json.loads(path.read_text())
+    runner = {"host": GONE.host, "boot_id": GONE.boot_id, "pid": GONE.pid, "start_time": 1, "runner": "dead"}
+    path.write_text(json.dumps({**content, "state": "working", "runner": runner}))
+    spool.marker_of(store.read(home, "waits")).path(home).unlink()
+    grow_old(home, "waits")
+    return [home.claims("dead"), home.claims("dead") / "waits"]
+
+
+def damaged_knowledge(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.preload.mkdir()
+    preloads.own_file(home).write_text("{")
+    return [preloads.own_file(home)]
+
+
+def set_aside_knowledge(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.preload.mkdir()
+    path = home.preload / "h-3.11-0.json.damaged-1"
+    path.touch()
+    return [path]
+
+
+def damaged_index(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.index.mkdir()
+    for path in (index := home.index_file("h"), index.with_name("h.sqlite-wal")):
+        path.write_text("no database")
+    return [index, index.with_name("h.sqlite-wal"), home.index_lock("h")]
+
+
+def damaged_job(home: Home, _: pytest.MonkeyPatch) -> None:
+    home.job("waits").state.write_text("{")
+
+
+def set_aside_job(home: Home, _: pytest.MonkeyPatch) -> None:
+    (home.job("waits").root / "state.json.damaged-1").touch()
+    grow_old(home, "waits")
+
+
+def config(text: str, **environ: str) -> Callable[[Home, pytest.MonkeyPatch], None]:
+    def plant(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        if text:
+            home.config.write_text(text)
+            home.config.chmod(0o600)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+
+    return plant
+
+
+def runner(runner_id: str = "r", **changes: Any) -> Callable[[Home, pytest.MonkeyPatch], None]:
+    def plant(home: Home, _: pytest.MonkeyPatch) -> None:
+        runners.write(home, info(runner_id, **{"version": doctor_version(), **changes}))
+
+    return plant
+
+
+def no_runner(home: Home, _: pytest.MonkeyPatch) -> None:
+    home.runner("r").unlink()
+    spool.marker_of(store.read(home, "waits")).path(home).rename(home.waiting / "kept")
+    home.job("waits").root.rename(home.root / "kept")
+    (home.waiting / "kept").unlink()
+
+
+def dead_with_jobs(home: Home, _: pytest.MonkeyPatch) -> None:
+    runners.write(home, info("dead", GONE))
+    home.claims("dead").mkdir()
+    spool.claim(home, spool.marker_of(store.read(home, "waits")), "dead")
+
+
+def unserved(home: Home, _: pytest.MonkeyPatch) -> None:
+    store.submit(home, store.Submission(Job("w2", queue="gpu"), [Task("true")]))
+
+
+def refused_module(home: Home, _: pytest.MonkeyPatch) -> None:
+    module = preloads.Module(preloads.Verdict.REFUSED, why="it starts threads")
+    known = preloads.Knowledge(templates={TEMPLATE: preloads.Learned(modules={"grpc": module})})
+    home.preload.mkdir()
+    preloads.write(preloads.own_file(home), known)
+
+
+def patched(module: Any, name: str, value: Any) -> Callable[[Home, pytest.MonkeyPatch], None]:
+    return lambda home, monkeypatch: monkeypatch.setattr(module, name, value)
+
+
+def mounted(kind: str, options: str) -> Callable[[Home, pytest.MonkeyPatch], None]:
+    def plant(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        mounts = home.root.parent / "mountinfo"
+        mounts.write_text(f"1 0 0:1 / / rw - ext4 d rw\n2 1 0:2 / {home.root} rw,{options} - {kind} host:/ rw\n")
+        monkeypatch.setattr(filesystem, "MOUNTS", mounts)
+
+    return plant
+
+
+PLANTS = {
+    "open home": Plant(Check.PERMISSIONS, "chmod 700 {home}", open_home, "mode 0755"),
+    "closed log": Plant(Check.PERMISSIONS, "chmod 600 {home}/logs/runner.log", closed_log),
+    "closed queue": Plant(Check.PERMISSIONS, "chmod 700 {home}/spool/waiting/default", closed_queue),
+    "missing directory": Plant(Check.HOME, "--home {home} repair", no_directory, "told is not there"),
+    "half a job": Plant(Check.LEFTOVERS, "doctor --fix", half_a_job),
+    "half a look": Plant(Check.LEFTOVERS, "doctor --fix", half_a_look),
+    "dead runner": Plant(Check.LEFTOVERS, "repair", dead_runner, "dead.json"),
+    "damaged runner": Plant(Check.DAMAGED, "rm -f {home}/runners/odd.json", damaged_runner),
+    "no marker": Plant(Check.SPOOL, "repair", no_marker, "no place in it: waits"),
+    "foreign marker": Plant(Check.SPOOL, "repair", foreign_marker, "gone"),
+    "lost claim": Plant(Check.SPOOL, "repair", lost_claim, "no place in it: waits"),
+    "damaged knowledge": Plant(Check.DAMAGED, "rm -f {home}/preload/", damaged_knowledge),
+    "knowledge set aside": Plant(Check.DAMAGED, "rm -f {home}/preload/h-3.11-0.json.damaged-1", set_aside_knowledge),
+    "damaged index": Plant(Check.DAMAGED, "rm -f {home}/index/h.sqlite-shm", damaged_index),
+    "damaged job": Plant(Check.DAMAGED, "repair", damaged_job, "state.json"),
+    "job set aside": Plant(Check.DAMAGED, "rm -f {home}/jobs/waits/state.json.damaged-1", set_aside_job),
+    "unknown key": Plant(
+        Check.SETTINGS, "edit {home}/config.toml", config("[runner]\nslotz = 1"), "did you mean slots?"
+    ),
+    "wrong value": Plant(Check.SETTINGS, "edit {home}/config.toml", config("[runner]\nslots = 'many'"), "whole number"),
+    "unknown table": Plant(Check.SETTINGS, "edit {home}/config.toml", config("[runnner]"), "runnner"),
+    "no TOML": Plant(Check.SETTINGS, "edit {home}/config.toml", config("[runner"), "not valid TOML"),
+    "overridden": Plant(
+        Check.SETTINGS,
+        "unset AIR_EXECUTOR_RUNNER_SLOTS, or remove the line 'slots = ...' from {home}/config.toml",
+        config("[runner]\nslots = 4", AIR_EXECUTOR_RUNNER_SLOTS="7"),
+    ),
+    "unread variable": Plant(
+        Check.SETTINGS, "export AIR_EXECUTOR_RUNNER_SLOTS=", config("", AIR_EXECUTOR_SLOTS=SECRET), "nothing reads"
+    ),
+    "wrong variable": Plant(
+        Check.SETTINGS,
+        "unset AIR_EXECUTOR_RUNNER_SLOTS",
+        config("", AIR_EXECUTOR_RUNNER_SLOTS=SECRET),
+        "must be a whole number",
+    ),
+    "no bytecode": Plant(Check.ENVIRONMENT, "unset PYTHONDONTWRITEBYTECODE", config("", PYTHONDONTWRITEBYTECODE="1")),
+    "old version": Plant(
+        Check.VERSION, "runner stop r --handover && air-executor --home {home} runner start", runner(version="0.0.9")
+    ),
+    "old embedded": Plant(Check.VERSION, "runner stop r --handover", runner(version="0.0.9", embedded=True)),
+    "drained": Plant(Check.DRAINING, "runner resume d", runner("d", draining=True)),
+    "no runner": Plant(Check.RUNNER, "runner start --detach", no_runner, "no runner takes jobs"),
+    "dead with jobs": Plant(Check.RUNNER, "runner start --detach", dead_with_jobs, "is gone and left 1 job"),
+    "unserved queue": Plant(Check.QUEUE, "runner start --detach --queues gpu", unserved, "waits in the queue gpu"),
+    "ill template": Plant(
+        Check.TEMPLATES, f"import {TEMPLATE}", runner(ill={TEMPLATE: "not ready after 60 s"}), "exec starts its jobs"
+    ),
+    "refused module": Plant(Check.TEMPLATES, "runner preload --refuse grpc", refused_module, "it starts threads"),
+    "clock of a runner": Plant(Check.CLOCKS, "timedatectl", runner(heartbeat_at=ago(-60)), "in the future"),
+    "clock of a file server": Plant(
+        Check.CLOCKS, "timedatectl", patched(filesystem.repair, "home_time", lambda home: OLD), "behind"
+    ),
+    "few files": Plant(
+        Check.LIMITS,
+        "ulimit -n 136",
+        patched(system, "limits_of", lambda pid: system.Limits(64, None)),
+        "64 open files",
+    ),
+    "few processes": Plant(
+        Check.LIMITS, "LimitNPROC=76", patched(system, "limits_of", lambda pid: system.Limits(None, 9)), "9 processes"
+    ),
+    "no space": Plant(Check.SPACE, "prune --older-than 7d", patched(of_home, "LEAST_FREE", 1 << 62)),
+    "no inodes": Plant(Check.INODES, "prune --older-than 7d", patched(of_home, "LEAST_INODES", 1 << 62)),
+    "unsound filesystem": Plant(Check.FILESYSTEM, "local disk", mounted("cifs", "x"), "might run twice"),
+    "local locks": Plant(Check.FILESYSTEM, "local_lock=none", mounted("nfs4", "local_lock=all"), "each other's locks"),
+    "airflow elsewhere": Plant(
+        Check.AIRFLOW, "export PATH=", patched(airflow.shutil, "which", lambda name: "/opt/bin/airflow"), "/opt/bin"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_exactly_what_was_planted_is_found_and_mended(name: str, sound: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = PLANTS[name]
+    before = snapshot(sound)
+    mendable = planted.plant(sound, monkeypatch)
+    wrong = snapshot(sound)
+    found = examine(sound)
+    (finding,) = bad(found)
+    assert finding.check is planted.check and planted.says in finding.text
+    assert planted.fix.format(home=sound.root) in finding.fix
+    assert SECRET not in finding.text + finding.fix
+    assert (finding.remedy is not None) == (mendable is not None)
+    done = list(doctor.mend(found))
+    if mendable is None:
+        assert done == [] and changed(wrong, snapshot(sound)) == set()
+    else:
+        assert done and bad(examine(sound)) == [], done
+        assert changed(wrong, snapshot(sound)) <= set(mendable), "nothing else"
+        assert not changed(before, snapshot(sound)) & {sound.job("waits").tasks, sound.config}
+
+
+def test_what_belongs_to_another_user_is_left_alone(sound: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for plant in (closed_queue, half_a_job, dead_runner, foreign_marker, set_aside_knowledge):
+        plant(sound, monkeypatch)
+    before, found = snapshot(sound), examine(sound)
+    assert [finding.check for finding in bad(found)] == [Check.PERMISSIONS], "what is closed may hide the others"
+    sound.queue("default").chmod(0o700)
+    ours = examine(sound)
+    assert len(doctor.remedies(ours)) == 4
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert doctor.remedies(examine(sound)) == [] and list(doctor.mend(found)) == []
+    monkeypatch.undo()
+    assert changed(before, snapshot(sound)) == {sound.queue("default")}
+
+
+def test_links_are_not_followed(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch(mode=0o644)
+    (home.root / "link").symlink_to(tmp_path / "mine")
+    assert fixes.set_mode(home.root / "link", 0o600) is None and fixes.remove_files([home.root / "link"], "x") is None
+
+
+def test_a_remedy_that_the_system_refuses_says_so(home: Home) -> None:
+    def refuse() -> Iterator[str]:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    finding = doctor.Finding(Check.HOME, Level.PROBLEM, "x", "y", doctor.Remedy("go", refuse))
+    assert list(doctor.mend([finding, finding])) == ["could not go: [Errno 1] Operation not permitted"]
+
+
+def test_status_and_doctor_use_the_same_words(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.submit(home, store.Submission(Job("waits"), [Task("true")]))
+    dead_with_jobs(home, monkeypatch)
+    unserved(home, monkeypatch)
+    troubles = status.find_troubles(status.gather(home))
+    assert len(troubles) == 3
+    assert {(each.text, each.fix) for each in troubles} == {(each.text, each.fix) for each in bad(examine(home))}
+    away = Home(home.root / "away")
+    (trouble,) = status.find_troubles(status.gather(away))
+    (finding,) = [each for each in bad(examine(away)) if each.check is Check.HOME]
+    assert (trouble.text, trouble.fix) == (finding.text, finding.fix)
+
+
+# --- The command ---
+
+
+def doctor_says(capsys: pytest.CaptureFixture[str], home: Home, *words: str) -> tuple[int, str]:
+    code = cli.main(["--home", str(home.root), "doctor", *words])
+    return code, capsys.readouterr().out
+
+
+def test_the_command(sound: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = []
+    monkeypatch.setattr(doctor, "ask_airflow", lambda: asked.append(1) or healthy(sound))
+    code, said = doctor_says(capsys, sound)
+    assert code == 0 and "fix:" not in said and "ok       runner       r" in said
+    half_a_look(sound, monkeypatch)
+    open_home(sound, monkeypatch)
+    assert doctor_says(capsys, sound)[0] == 1
+    before = snapshot(sound)
+    code, said = doctor_says(capsys, sound, "--fix", "--dry-run")
+    assert code == 1 and f"fix: would set the mode of {sound.root} to 0700" in said
+    assert changed(before, snapshot(sound)) == set()
+    del asked[:]
+    code, said = doctor_says(capsys, sound, "--fix")
+    assert code == 0 and f"fix: set the mode of {sound.root} to 0700" in said and "fix: removed " in said
+    assert len(asked) == 1, "Airflow is asked once"
+    code, said = doctor_says(capsys, sound, "--fix", "--json")
+    assert code == 0 and json.loads(said)["ok"] and json.loads(said)["fixed"]
+    assert cli.main(["--home", str(sound.root), "doctor", "--dry-run"]) == 2
+
+
+# --- Homes that are none, and single checks ---
 
 
 @pytest.mark.parametrize(
     ("prepare", "text", "fix"),
     [
-        (lambda root: None, "does not exist", "runner start"),
+        (lambda root: None, "is not there", "runner start"),
         (lambda root: root.touch(), "is not a directory", "move it away"),
-        (lambda root: root.mkdir(), "is not there", "repair"),
+        (lambda root: (root / "x").mkdir(parents=True), "are not there", "repair"),
     ],
 )
-def test_a_home_that_is_none(tmp_path: Path, prepare: Any, text: str, fix: str) -> None:
-    prepare(tmp_path / "home")
-    (finding,) = doctor.check_home(Home(tmp_path / "home"))
+def test_a_home_that_is_none_is_left_alone(tmp_path: Path, prepare: Any, text: str, fix: str) -> None:
+    root = tmp_path / "home"
+    prepare(root)
+    before = sorted(tmp_path.rglob("*"))
+    found = examine(Home(root))
+    (finding,) = [each for each in bad(found) if each.check is Check.HOME]
     assert finding.level is Level.PROBLEM and text in finding.text and fix in finding.fix
+    assert list(doctor.mend(found)) == [] and sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("mode", "level"), [(0o700, Level.OK), (0o750, Level.PROBLEM), (0o777, Level.PROBLEM), (0o500, Level.PROBLEM)]
-)
-def test_permissions(home: Home, mode: int, level: Level) -> None:
-    finding = doctor.check_mode(home, mode)
-    assert finding.level is level and (level is Level.OK or finding.fix == f"chmod 700 {home.root}")
+def test_a_check_that_is_refused_hides_no_other(sound: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(home: Home) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
 
-
-def test_a_closed_directory(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != home.jobs)
-    [finding] = [each for each in doctor.check_home(home) if each.level is Level.PROBLEM]
-    assert finding.text == f"{home.jobs} cannot be written to" and finding.fix == f"chmod 700 {home.jobs}"
+    monkeypatch.setattr(doctor, "check_runners", refuse)
+    (finding,) = bad(examine(sound))
+    assert (finding.check, finding.level) == (Check.RUNNER, Level.PROBLEM) and "Input/output error" in finding.text
 
 
 def test_the_owner(home: Home) -> None:
-    assert doctor.check_owner(home, 5, 5).level is Level.OK
-    assert "belongs to user 5, you are 6" in doctor.check_owner(home, 5, 6).text
+    assert of_home.check_owner(home, 5, 5).level is Level.OK
+    found = of_home.check_owner(home, 5, 6)
+    assert "belongs to user 5, you are 6" in found.text and "sudo -u '#5'" in found.fix
 
 
-def test_space(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LEAST_FREE", 1 << 62)
-    assert "prune" in doctor.check_space(home).fix
+def test_a_file_of_another_user(home: Home) -> None:
+    found = [each for each in of_home.check_inside(home, os.geteuid() + 1) if each.check is Check.OWNER]
+    assert found and all(each.fix.startswith("sudo chown -R") and each.remedy is None for each in found)
 
 
-def test_a_filesystem_without_locks(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: _files.Lock, *, wait: float = 0.0) -> bool:
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize(
+    ("taken", "level", "text"),
+    [
+        (set(), Level.OK, "keep other processes out"),
+        ({"flock", "fcntl"}, Level.PROBLEM, "(flock)"),
+        ({"fcntl"}, Level.WARNING, "SQLite would"),
+        (OSError(errno.ENOLCK, "No locks available"), Level.PROBLEM, "No locks available"),
+    ],
+)
+def test_locks(home: Home, monkeypatch: pytest.MonkeyPatch, taken: Any, level: Level, text: str) -> None:
+    def answer(directory: Path) -> set[str]:
+        if isinstance(taken, OSError):
+            raise taken
+        found: set[str] = taken
+        return found
 
-    monkeypatch.setattr(_files.Lock, "acquire", refuse)
-    assert levels(doctor.check_files(home)) == {"rename": Level.OK, "flock": Level.PROBLEM}
-    monkeypatch.setattr(_files.Lock, "acquire", lambda self, *, wait=0.0: True)
-    assert levels(doctor.check_files(home))["flock"] is Level.PROBLEM
+    monkeypatch.setattr(filesystem, "_locks_of_another", answer)
+    (found,) = [each for each in filesystem.check_files(home) if each.check is Check.LOCKS]
+    assert found.level is level and text in found.text and (level is Level.OK or "local_lock=none" in found.fix)
+
+
+def test_locks_that_nobody_holds_are_given_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    assert filesystem._locks_of_another(tmp_path) == set()
+    monkeypatch.setattr(_files.Lock, "acquire", lambda self: self.path.touch())
+    monkeypatch.setattr(fcntl, "lockf", lambda *_: None)
+    assert filesystem._locks_of_another(tmp_path) == {"flock", "fcntl"}
 
 
 def test_a_rename_that_moves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_files, "move", lambda source, target: True)
-    assert levels(doctor.check_files(home))["rename"] is Level.PROBLEM
+    (found,) = [each for each in filesystem.check_files(home) if each.check is Check.RENAME]
+    assert found.level is Level.PROBLEM and found.fix
 
 
 def test_a_home_that_cannot_be_written_to() -> None:
-    (finding,) = doctor.check_files(Home(Path("/proc/self")))
-    assert (finding.check, finding.level) == ("write", Level.PROBLEM)
+    (finding,) = filesystem.check_files(Home(Path("/proc/self")))
+    assert (finding.check, finding.level) == (Check.WRITE, Level.PROBLEM)
 
 
 def test_watching_that_does_not_work(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,136 +497,85 @@ def test_watching_that_does_not_work(home: Home, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
     monkeypatch.setattr(Observer, "start", refuse)
-    finding = doctor.check_watching(home)
+    finding = filesystem.check_watching(home)
     assert finding.level is Level.WARNING and "max_user_instances" in finding.fix
     monkeypatch.undo()
-    monkeypatch.setattr(doctor, "WATCH_TIMEOUT", 0.05)
+    monkeypatch.setattr(filesystem, "WATCH_TIMEOUT", 0.05)
     monkeypatch.setattr(Path, "touch", lambda self: None)
-    assert doctor.check_watching(home).level is Level.WARNING
+    assert filesystem.check_watching(home).level is Level.WARNING
 
 
-def test_settings_that_make_no_sense(home: Home) -> None:
-    home.config.write_text("[runner]\nslotz = 1")
-    finding = doctor.check_settings(home)
-    assert finding.level is Level.PROBLEM and "slotz" in finding.text and str(home.config) in finding.fix
-
-
-def test_runners(home: Home) -> None:
-    runners.write(home, info("dead", GONE))
-    assert levels(doctor.check_runners(home))["runner"] is Level.PROBLEM
-    runners.write(home, info("r", heartbeat_at=ago(-60)))
-    found = list(doctor.check_runners(home))
-    assert levels(found) == {"runner": Level.OK, "clocks": Level.PROBLEM}
-    assert "of r is 60 s in the future" in found[1].text
-
-
-# --- Airflow ---
-
-UNSET = (
-    "2026-11-21T11:20:36.147163Z [warning  ] section/key [air_executor/base_path] not found in config "
-    "[airflow._shared.configuration.parser] loc=parser.py:1455\n"
-)
-"""What `airflow config get-value` prints to standard output, with exit code 0, of an option that is not set."""
-
-
-def airflow_says(monkeypatch: pytest.MonkeyPatch, **answers: str | Exception) -> None:
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: object())
-
-    def answer(section: str, name: str) -> str:
-        said = answers[name]
-        if isinstance(said, Exception):
-            raise said
-        return said
-
-    monkeypatch.setattr(doctor, "airflow_option", answer)
-
-
-def test_airflow_uses_this_executor_and_this_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    airflow_says(monkeypatch, executor="airflow_plugin.AirExecutor", base_path=str(home.root))
-    assert levels(doctor.check_airflow(home)) == {"airflow": Level.OK, "base_path": Level.OK}
-    airflow_says(monkeypatch, executor="airflow_plugin.AirExecutor", base_path="/elsewhere")
-    assert levels(doctor.check_airflow(home)) == {"airflow": Level.OK, "base_path": Level.WARNING}
-
-
-def test_airflow_finds_its_home_without_an_option(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    error = subprocess.CalledProcessError(1, "airflow")
-    airflow_says(monkeypatch, executor="airflow_plugin.AirExecutor", base_path=error)
-    monkeypatch.setenv("AIR_EXECUTOR_HOME", str(home.root))
-    assert levels(doctor.check_airflow(home))["base_path"] is Level.OK
-    monkeypatch.delenv("AIR_EXECUTOR_HOME")
-    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    assert str(tmp_path / ".air-executor") in list(doctor.check_airflow(home))[1].text
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:30 / /srv/a\\040b rw,noatime - nfs4 host:/x rw,local_lock=none
+31 22 0:31 / /srv rw - tmpfs tmpfs rw
+"""
 
 
 @pytest.mark.parametrize(
-    ("answer", "value"),
+    ("path", "kind", "option"),
+    [("/srv/a b/home", "nfs4", "local_lock=none"), ("/srv/ab", "tmpfs", "rw"), ("/home", "ext4", "relatime")],
+)
+def test_the_mount_of_a_path(path: str, kind: str, option: str) -> None:
+    found, options = filesystem.mount_of(Path(path), MOUNTS)
+    assert found == kind and option in options
+
+
+def test_what_follows_from_a_network_filesystem_is_said() -> None:
+    found = filesystem.judge_kind("nfs4", frozenset({"rw"}))
+    assert found.level is Level.OK and "hosts may share" in found.text and "15 s" in found.text
+    assert filesystem.judge_kind("", frozenset()).level is Level.OK
+
+
+def test_limits_are_those_of_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    of_other, own = system.limits_of(os.getpid()), system.own_limits()
+    assert of_other == own and system.limits_of(GONE.pid) is None
+
+
+# --- Airflow is asked ---
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
     [
-        ("/a/home\n", "/a/home"),
-        ("a warning\n/a/home\n", "/a/home"),
-        (UNSET, ""),
-        (f"{UNSET}/a/home\n", "/a/home"),
-        (f"/a/home\n{UNSET}", "/a/home"),
-        (f"\x1b[2m{UNSET}", ""),
-        ("[2026-11-21 11:20:36,147] {parser.py:1} WARNING - section/key not found\n", ""),
-        ("\n", ""),
+        ("echo hunter2 >&2; echo ValueError: hunter2 >&2; exit 1", "ended with ValueError"),
+        ("exit 1", "ended with an error"),
+        ("echo nothing", "no answer that makes sense"),
     ],
 )
-def test_a_line_of_a_log_is_no_value(answer: str, value: str) -> None:
-    assert doctor.value_of(answer) == value
+def test_airflow_that_does_not_answer(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, says: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(airflow.sys, "executable", str(python))
+    (finding,) = bad(doctor.check_airflow(home))
+    assert says in finding.text and "airflow config list" in finding.fix and SECRET not in finding.text
 
 
-def test_a_base_path_is_judged_as_the_executor_reads_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ABOVE", str(home.root.parent))
-    airflow_says(monkeypatch, executor="airflow_plugin.AirExecutor", base_path=f"$ABOVE/{home.root.name}")
-    assert levels(doctor.check_airflow(home))["base_path"] is Level.OK
-    airflow_says(monkeypatch, executor="airflow_plugin.AirExecutor", base_path="relative")
-    assert "'relative', which is no absolute path" in list(doctor.check_airflow(home))[1].text
+def test_facts_come_back_as_they_were_told(home: Home) -> None:
+    told = healthy(home)
+    assert facts.from_json(told.to_json()) == told
 
 
-def test_beside_start_dev_no_other_airflow_is_judged(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    airflow_says(monkeypatch, executor="LocalExecutor")
+def test_beside_start_dev_no_other_airflow_is_judged(home: Home) -> None:
+    from air_executor import components
+
+    def refuse() -> facts.Facts:
+        raise AssertionError("it is not to be asked")
+
     config = home.root.parent / ".airflow" / "airflow.cfg"
     config.parent.mkdir()
     config.touch()
-    assert levels(doctor.check_airflow(home))["airflow"] is Level.WARNING, "nothing says that it runs with this home"
     components.register(home, components.Component("scheduler", SELF))
-    (finding,) = doctor.check_airflow(home)
+    (finding,) = doctor.check_airflow(home, refuse)
     assert finding.level is Level.OK and str(config) in finding.text
 
 
-def test_the_configuration_that_was_read_is_named(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    airflow_says(monkeypatch, executor="LocalExecutor")
-    monkeypatch.delenv("AIRFLOW_CONFIG", raising=False)
-    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    (finding,) = doctor.check_airflow(home)
-    assert f"there is no {tmp_path / 'airflow.cfg'}" in finding.text
-    (tmp_path / "airflow.cfg").touch()
-    (finding,) = doctor.check_airflow(home)
-    assert finding.text.endswith(f" and {tmp_path / 'airflow.cfg'})")
-    monkeypatch.setenv("AIRFLOW_CONFIG", str(tmp_path / "other.cfg"))
-    assert "other.cfg" in next(iter(doctor.check_airflow(home))).text
-
-
-def test_airflow_uses_another_executor_or_does_not_answer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    airflow_says(monkeypatch, executor="LocalExecutor")
-    (finding,) = doctor.check_airflow(home)
-    assert finding.fix == "export AIRFLOW__CORE__EXECUTOR=airflow_plugin.AirExecutor"
-    airflow_says(monkeypatch, executor=subprocess.TimeoutExpired("airflow", 1))
-    (finding,) = doctor.check_airflow(home)
-    assert finding.level is Level.WARNING and "cannot be read" in finding.text
-
-
-def test_airflows_command_is_asked_without_leaving_a_configuration(
-    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """With a stand-in for Python that answers as Airflow does: warnings first, and a new file in its home."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\ntouch "$AIRFLOW_HOME/airflow.cfg"\necho a warning\necho "$6 of $5"\n')
-    python.chmod(0o755)
-    monkeypatch.setattr(doctor.sys, "executable", str(python))
-    (tmp_path / "airflow").mkdir()
-    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
-    assert doctor.airflow_option("core", "executor") == "executor of core"
-    assert list((tmp_path / "airflow").iterdir()) == []
-    (tmp_path / "airflow" / "airflow.cfg").touch()
-    assert doctor.airflow_option("core", "executor") == "executor of core"
+def test_airflow_in_another_python() -> None:
+    assert airflow.judge_absence(None, "/a/bin/python").level is Level.OK
+    found = airflow.judge_absence("/b/bin/airflow", "/a/bin/python")
+    assert found.level is Level.WARNING and "/b/bin/air-executor" in found.fix
+    assert list(airflow.judge_command("/a/bin/airflow", "/a/bin/python")) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import _files, client, held, model, processes, repair, runners, spool, store, temporaries
+from air_executor import _files, client, held, model, processes, repair, respool, runners, spool, store, temporaries
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import Blame, ExitKind, Job, JobState, TaskStatus
 from air_executor.paths import Home
@@ -345,8 +345,8 @@ def test_a_waiting_job_that_lost_its_marker_gets_one_unless_it_is_claimed(home: 
     job = submit("a")
     home.claims("r").mkdir()
     spool.claim(home, spool.marker_of(job), "r")
-    assert repair.requeue_lost(home, "a") is False
+    assert respool.requeue_lost(home, "a") is False
     spool.drop_claim(home, "r", "a")
-    assert repair.requeue_lost(home, "a") is True
+    assert respool.requeue_lost(home, "a") is True
     assert waiting(home) == ["a"]
-    assert repair.requeue_lost(home, "a") is False
+    assert respool.requeue_lost(home, "a") is False

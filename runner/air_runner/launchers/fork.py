@@ -129,6 +129,7 @@ class ForkLauncher:
         self._selector, self._on_events = selector, on_events
         self._templates: dict[str, TemplateProcess] = {}
         self._ill_until: dict[str, float] = {}
+        self._ill_because: dict[str, str] = {}
         self._fruitless: Counter[str] = Counter()
         """How many templates of a module, one after the other, ended without having launched a job."""
 
@@ -165,6 +166,14 @@ class ForkLauncher:
         """Put new templates in the place of all there are: what is launched from now on is launched by those."""
         for process in self._templates.values():
             process.end(why)
+
+    @property
+    def ill(self) -> dict[str, str]:
+        """The modules whose jobs are started by `exec`, and why: until a template of theirs has become ready."""
+        return {module: why for module, why in self._ill_because.items() if not self._is_ready(module)}
+
+    def _is_ready(self, module: str) -> bool:
+        return module in self._templates and self._templates[module].ready
 
     @property
     def pids(self) -> set[int]:
@@ -232,6 +241,7 @@ class ForkLauncher:
 
     def _declare_ill(self, module: str, why: str) -> None:
         self._ill_until[module] = time.monotonic() + RETRY_AFTER
+        self._ill_because[module] = why
         self._fruitless[module] = 0
         log.warning(
             "no template for %s: %s; its jobs are started by exec for %.0f s, more slowly", module, why, RETRY_AFTER

@@ -1,0 +1,99 @@
+"""Whether a home and its surroundings are fit for work: each check returns findings, and every bad one says the fix.
+
+::
+
+    findings    the words: Check, Level, Finding, Remedy
+    system      Python, variables, settings, limits of the system
+    home        the directory: owner, modes, room, what is left or damaged in it, the spool
+    filesystem  renames, locks, watching, clocks
+    runners     runners, queues, templates, in the words of `status`
+    facts       what Airflow says of itself (`airflow_plugin.facts` gathers it)
+    airflow     what is judged of that
+    fixes       what `--fix` does
+
+Looking changes nothing but a temporary directory inside the home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from air_executor.doctor.airflow import Ask, ask_airflow, check_airflow
+from air_executor.doctor.filesystem import check_clock, check_files, check_kind, check_watching
+from air_executor.doctor.findings import Check, Finding, Level, Remedy, problem
+from air_executor.doctor.fixes import mend, remedies
+from air_executor.doctor.home import (
+    check_damaged,
+    check_home,
+    check_inodes,
+    check_leftovers,
+    check_space,
+    check_spool,
+    settled_names,
+)
+from air_executor.doctor.runners import check_clocks, check_runners
+from air_executor.doctor.system import check_environment, check_settings, python_version
+from air_executor.errors import AirExecutorError
+from air_executor.paths import Home, command
+
+__all__ = [
+    "Ask",
+    "Check",
+    "Finding",
+    "Level",
+    "Remedy",
+    "ask_airflow",
+    "check_airflow",
+    "check_clocks",
+    "check_runners",
+    "check_settings",
+    "examine",
+    "mend",
+    "remedies",
+]
+
+
+def examine(home: Home, ask: Ask | None = None) -> Iterator[Finding]:
+    """Every check, in the order in which one would look. Without a home only what does not need it.
+
+    Args:
+        ask: who gets the facts about Airflow; seconds each time, if it is not remembered.
+    """
+    yield python_version()
+    yield check_environment()
+    found = list(_guard(home, Check.HOME, lambda: check_home(home)))
+    yield from found
+    if all(finding.level is not Level.PROBLEM for finding in found):
+        yield from examine_inside(home)
+    yield from check_airflow(home, ask)
+
+
+def examine_inside(home: Home) -> Iterator[Finding]:
+    """What needs a home that can be used."""
+    looks: tuple[tuple[Check, Callable[[], Iterable[Finding]]], ...] = (
+        (Check.SPACE, lambda: [check_space(home), check_inodes(home)]),
+        (Check.FILESYSTEM, lambda: [check_kind(home)]),
+        (Check.WRITE, lambda: check_files(home)),
+        (Check.WATCHING, lambda: [check_watching(home)]),
+        (Check.CLOCKS, lambda: [check_clock(home)]),
+        (Check.SETTINGS, lambda: check_settings(home)),
+        (Check.LEFTOVERS, lambda: [check_leftovers(home)]),
+        (Check.SPOOL, lambda: _check_jobs(home)),
+        (Check.RUNNER, lambda: check_runners(home)),
+    )
+    for check, look in looks:
+        yield from _guard(home, check, look)
+
+
+def _check_jobs(home: Home) -> Iterator[Finding]:
+    names = settled_names(home)
+    yield from check_damaged(home, names)
+    yield check_spool(home, names)
+
+
+def _guard(home: Home, check: Check, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """A check that the system refuses says so, and hides no other."""
+    try:
+        yield from look()
+    except (OSError, AirExecutorError) as error:
+        yield problem(check, f"cannot be looked at: {error}", f"put that right, then {command(home, 'doctor')}")

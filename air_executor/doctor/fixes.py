@@ -1,0 +1,159 @@
+"""What `--fix` does: modes and directories of the home, what dead processes left, the spool, damaged caches.
+
+Never the content of a job, a process, Airflow's configuration, or what belongs to another user: `mine` is asked before
+each change, and no link is followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from air_executor import _files, respool, runners, temporaries
+from air_executor.doctor.findings import Finding, Remedy
+from air_executor.errors import AirExecutorError
+from air_executor.paths import Home
+
+LOCK_WAIT = 2.0
+"""Seconds to wait for others who have a file."""
+
+
+def mend(findings: Iterable[Finding]) -> Iterator[str]:
+    """Apply the remedies of findings, each once; a line for each thing that was done, or could not be."""
+    for remedy in remedies(findings):
+        try:
+            yield from remedy.apply()
+        except (OSError, AirExecutorError) as error:
+            yield f"could not {remedy.does}: {error}"
+
+
+def remedies(findings: Iterable[Finding]) -> list[Remedy]:
+    """What there is to do, without repetitions."""
+    found = {finding.remedy.does: finding.remedy for finding in findings if finding.remedy is not None}
+    return list(found.values())
+
+
+def mine(path: Path) -> bool:
+    """Whether something belongs to this user and is no link."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
+
+
+def set_mode(path: Path, mode: int) -> Remedy | None:
+    """Let a file or directory have this mode; None if it is not ours."""
+    if not mine(path):
+        return None
+
+    def apply() -> Iterator[str]:
+        if mine(path):
+            path.chmod(mode)
+            yield f"set the mode of {path} to {mode:04o}"
+
+    return Remedy(f"set the mode of {path} to {mode:04o}", apply)
+
+
+def make_directories(home: Home) -> Remedy | None:
+    """What is missing of a home; None where there is something else than a home."""
+    if not mine(home.root) or not _looks_like_home(home):
+        return None
+
+    def apply() -> Iterator[str]:
+        for directory in home.directories:
+            if not directory.is_dir():
+                _files.make_directory(directory)
+                yield f"made the directory {directory}"
+
+    return Remedy(f"make the missing directories of {home.root}", apply)
+
+
+def _looks_like_home(home: Home) -> bool:
+    """Who gave a wrong --home shall find nothing new there."""
+    try:
+        inside = {path.name for path in home.root.iterdir()}
+    except OSError:
+        return False
+    return not inside or "jobs" in inside or "spool" in inside
+
+
+def remove_temporaries(paths: Iterable[Path]) -> Remedy | None:
+    """What processes that are gone began to write."""
+    ours = [path for path in paths if mine(path)]
+    return _each(ours, _remove_temporary, "remove the temporary files of processes that are gone")
+
+
+def _remove_temporary(path: Path) -> bool:
+    return temporaries.remove(path)
+
+
+def remove_files(paths: Iterable[Path], what: str, *, lock: Path | None = None) -> Remedy | None:
+    """Files of no use; under the lock of those who might be making them anew."""
+    ours = [path for path in paths if mine(path)]
+    return _each(ours, _unlink, f"remove {what}", lock)
+
+
+def _unlink(path: Path) -> bool:
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _each(paths: list[Path], remove: Callable[[Path], bool], does: str, lock: Path | None = None) -> Remedy | None:
+    if not paths:
+        return None
+
+    def apply() -> Iterator[str]:
+        with _held(lock):
+            for path in paths:
+                if mine(path) and remove(path):
+                    yield f"removed {path}"
+
+    return Remedy(f"{does}: {', '.join(map(str, paths))}", apply)
+
+
+@contextlib.contextmanager
+def _held(path: Path | None) -> Iterator[None]:
+    lock = None if path is None else _files.Lock(path)
+    if lock is not None and not lock.acquire(wait=LOCK_WAIT):
+        raise TimeoutError(f"{lock.path} is held by another process")
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def forget_dead(home: Home) -> Remedy | None:
+    """The files of runners that died and left no job."""
+    if not mine(home.runners):
+        return None
+
+    def apply() -> Iterator[str]:
+        before = {info.id for info in runners.all_runners(home)}
+        runners.forget_dead(home, runners.observe(home))
+        for gone in sorted(before - {info.id for info in runners.all_runners(home)}):
+            yield f"removed {home.runner(gone)}"
+
+    return Remedy(f"remove what runners that died left in {home.runners}", apply)
+
+
+def rebuild_spool(home: Home) -> Remedy | None:
+    """Bring it in line with the jobs."""
+    if not mine(home.spool):
+        return None
+
+    def apply() -> Iterator[str]:
+        for change in respool.rebuild(home):
+            yield f"{change.job}: {change.what}"
+
+    return Remedy(f"bring {home.spool} in line with the jobs", apply)
+
+
+def remove_command(paths: Iterable[Path]) -> str:
+    """What a person types."""
+    return shlex.join(["rm", "-f", *map(str, paths)])
