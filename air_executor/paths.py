@@ -17,6 +17,7 @@
       spool/listeners/<kind>=<name>,<id>/<job name>,<attempt>   ends that a listener has not dealt with yet
       spool/wake                                written by who has made work for a scheduler
       runners/<runner id>.json
+      metrics/<runner id>.prom
       components/<name>.json                    what start-dev.sh started
       preload/<host>-<python>-<installation>.json   what templates have learned to preload
       pipelines/<name>.toml
@@ -228,6 +229,14 @@ class Home:
 
     def runner(self, runner_id: str) -> Path:
         return self.runners / f"{runner_id}.json"
+
+    @cached_property
+    def metrics(self) -> Path:
+        """What runners say of themselves, for who collects metrics; made by the first that says something."""
+        return self.root / "metrics"
+
+    def runner_metrics(self, runner_id: str) -> Path:
+        return self.metrics / f"{runner_id}.prom"
 
     @cached_property
     def start_lock(self) -> Path:

@@ -291,7 +291,7 @@ def _finish_writing(home: Home, name: str) -> None:
 
 def _remove_temporaries(home: Home) -> Iterator[Change]:
     """Submissions that were cut off, of which nobody was ever told, and other things that were never finished."""
-    for directory in (home.jobs, home.runners, home.components):
+    for directory in (home.jobs, home.runners, home.components, home.metrics):
         for path in temporaries.abandoned(directory):
             if temporaries.remove(path):
                 yield Change(path.name, "left unfinished by a process that is gone, removed")

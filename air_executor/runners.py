@@ -217,15 +217,17 @@ class StartOptions:
     handover: bool = False
     embedded: bool = False
     python: str = sys.executable
+    metrics_port: int | None = None
+    metrics_host: str | None = None
 
     def argv(self, home: Home) -> list[str]:
         """The command line of the runner."""
         words = [self.python, "-m", RUNNER_MODULE, "--home", str(home.root)]
         if self.queues:
             words += ["--queues", ",".join(self.queues)]
-        for flag in ("slots", "name", "launcher", "linger", "grace"):
-            if (value := getattr(self, flag)) is not None:
-                words += [f"--{flag}", str(value)]
+        for name in ("slots", "name", "launcher", "linger", "grace", "metrics_port", "metrics_host"):
+            if (value := getattr(self, name)) is not None:
+                words += [f"--{name.replace('_', '-')}", str(value)]
         for module in self.preload:
             words += ["--preload", module]
         return [*words, *(f"--{flag}" for flag in ("handover", "embedded") if getattr(self, flag))]
@@ -284,10 +286,16 @@ def keep_alive(home: Home) -> None:
 
 def forget_dead(home: Home, seen: Sightings) -> None:
     """Remove what is left of runners that are dead and have no claims, and of clients that died as they cancelled."""
+    told = list(home.metrics.glob("*.prom"))  # first: who begins now has a runner's file before there are metrics of it
     known = all_runners(home)
     for info in known:
-        if not seen.is_alive(info) and spool.remove_holder(home, info.id):
-            home.runner(info.id).unlink(missing_ok=True)
+        if not seen.is_alive(info):
+            _files.discard(home.runner_metrics(info.id))
+            if spool.remove_holder(home, info.id):
+                home.runner(info.id).unlink(missing_ok=True)
+    for path in told:
+        if not home.runner(path.stem).exists():
+            _files.discard(path)
     for holder in set(spool.holders(home)) - {info.id for info in known}:
         if seen.is_old_holder(home, holder):
             spool.remove_holder(home, holder)

@@ -47,6 +47,12 @@ class RunnerSettings:
     """Seconds between two heartbeats; a runner of another host counts as dead after five of them."""
     linger: float = 0.0
     """Seconds after which a runner that has nothing to do and that no submitter wants ends; 0: never."""
+    metrics_interval: float = 15.0
+    """Seconds between two writes of the runner's metrics to a file; 0: there is none."""
+    metrics_port: int = 0
+    """Where metrics are served over HTTP; 0: nowhere."""
+    metrics_host: str = "127.0.0.1"
+    """The address on which they are served, to everybody who reaches it."""
     cgroup: bool = False
     """Whether the runner makes a control group for itself and its jobs: none escapes when all of it is killed."""
     handover: bool = False
@@ -118,7 +124,9 @@ def override(settings: RunnerSettings, flags: Mapping[str, Any]) -> RunnerSettin
         SettingsError: a flag is malformed.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    checked = {name: _check(f"--{name}", RunnerSettings, name, value) for name, value in given.items()}
+    checked = {
+        name: _check(f"--{name.replace('_', '-')}", RunnerSettings, name, value) for name, value in given.items()
+    }
     return dataclasses.replace(settings, **checked)
 
 
@@ -170,6 +178,10 @@ def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
         _check_queues(where, converted)
     if name == "launcher" and converted not in LAUNCHERS:
         raise SettingsError(f"{where} must be one of {', '.join(LAUNCHERS)}, not {converted!r}")
+    if name == "metrics_port" and not 0 <= converted < 2**16:
+        raise SettingsError(f"{where} must be a port from 1 to 65535, or 0 for none, not {converted}")
+    if name == "metrics_host" and not converted.strip():
+        raise SettingsError(f"{where} must be an address such as 127.0.0.1, not {converted!r}")
     if name in ("keep", "max_mb", "output_mb") and converted < 0:
         raise SettingsError(f"{where} must be 0 or more, not {converted}")
     if name in ("slots", "heartbeat", "grace") and converted <= 0:

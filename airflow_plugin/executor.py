@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import held, load, respool, runners, spool, store
+from air_executor import held, load, model, respool, runners, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
@@ -29,6 +29,7 @@ from airflow_plugin import adoption, config, handover, jobs, keys, patience, res
 from airflow_plugin.guard import Guarded
 from airflow_plugin.idling import Delivered, Rules, Situation
 from airflow_plugin.ledger import Entry, Ledger, Strangers
+from airflow_plugin.metrics import Metrics
 from airflow_plugin.results import Report, Tell
 from airflow_plugin.site import Site
 from airflow_plugin.successes import Successes
@@ -43,7 +44,7 @@ CHECK_EACH = 30.0
 CHECKS_AT_ONCE, CHECKS_WHEN_IDLE = 1, 100
 """How many are looked at in a heartbeat, and in each part of one that only waits."""
 QUEUE_INTERVAL = 10.0
-"""Seconds between two looks for queues that nobody serves; also the time that a runner has to start."""
+"""Seconds between two looks for queues that nobody serves, and at the runners; also the time that one has to start."""
 DROP_AFTER = 120.0
 """Seconds after which the announcement of a task that no executor knows is removed; adoption needs none."""
 
@@ -65,9 +66,10 @@ class AirExecutor(Guarded, BaseExecutor):
         self._strangers = Strangers()
         self._stops = handover.Stops()
         self._successes = Successes()
+        self._metrics = Metrics(self.team_name)
         self._site: Site | None = None
         self._usable = False
-        self._next_home = self._next_queues = 0.0
+        self._next_home = self._next_queues = self._next_runners = 0.0
         self._checked_at = time.monotonic()
         self._check_all = False
         self._told: set[Any] = set()
@@ -136,6 +138,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _home_refused(self, error: Exception) -> None:
         self._usable = False
+        self._safely("metrics", self._metrics.home_refused)
         if self._may_say("home"):
             self.log.error("The home cannot be used, tasks stay queued: %s", error)
         for key in keys.queued(self):
@@ -181,7 +184,12 @@ class AirExecutor(Guarded, BaseExecutor):
             elif answer.verdict is handover.Verdict.REFUSED:
                 self._refuse(keys.key_of(workload), answer.why)
             else:
+                self._safely("metrics", self._metrics.postponed)
                 self.log.debug("The job %s is handed over later: %s", name, answer.why)
+        taken = [
+            built[name][1].job.queue for name, answer in answers.items() if answer.verdict is handover.Verdict.TAKEN
+        ]
+        self._safely("metrics", self._metrics.submitted, taken)
 
     def _build(self, site: Site, workload: Any) -> store.Submission | None:
         try:
@@ -206,6 +214,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _refuse(self, key: Any, why: str) -> None:
         keys.take_from_queue(self, key)
+        self._safely("metrics", self._metrics.refused)
         self.log.error("No job was submitted for %s: %s", key, why)
         self._tell(key, "job refused", why)
         self.fail(key, info=why)
@@ -228,6 +237,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._safely("collecting results", self._collect, site, now)
         self._safely("checking jobs", self._check_some, site, now, CHECKS_AT_ONCE)
         self._safely("checking queues", self._check_queues, site, now)
+        self._safely("metrics", self._count_runners, site, now)
         self._safely("waiting for results", self._wait, site, self._situation())
 
     def _situation(self) -> Situation:
@@ -332,7 +342,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self._report(entry, Report(Tell.NOTHING))  # another scheduler runs this try again, and waits for the answer
             return
         if job.state.terminal:
-            self._report(entry, results.report(job, keys.kind_of(entry.key)))
+            self._report_job(entry, job)
         elif job.state is JobState.WAITING:
             respool.requeue_lost(site.home, entry.name, job)  # its submitter died just before it was queued
         if job.state.terminal or announced:
@@ -344,7 +354,7 @@ class AirExecutor(Guarded, BaseExecutor):
         except JobBusyError:  # a process runs it, and writes the file anew at its end
             return
         if job.state.terminal:
-            self._report(entry, results.report(job, keys.kind_of(entry.key)))
+            self._report_job(entry, job)
             spool.collect_finished(site.home, entry.name)
 
     def _look_at_stranger(self, site: Site, name: str, now: float) -> None:
@@ -365,9 +375,13 @@ class AirExecutor(Guarded, BaseExecutor):
             return
         elif key := keys.key_of_labels(job.labels):
             if spool.collect_finished(site.home, name):
-                self._report(Entry(name, key), results.report(job, keys.kind_of(key)))
+                self._report_job(Entry(name, key), job)
         elif age >= DROP_AFTER:
             spool.collect_finished(site.home, name)
+
+    def _report_job(self, entry: Entry, job: model.Job) -> None:
+        self._report(entry, results.report(job, keys.kind_of(entry.key)))
+        self._safely("metrics", self._metrics.ended, job)
 
     def _report(self, entry: Entry, report: Report) -> None:
         self._close(entry)
@@ -404,6 +418,11 @@ class AirExecutor(Guarded, BaseExecutor):
                 if not entry.warned:
                     entry.warned = True
                     self._tell(entry.key, "job waits", f"{entry.name}: {advice}")
+
+    def _count_runners(self, site: Site, now: float) -> None:
+        if now >= self._next_runners:
+            self._next_runners = now + QUEUE_INTERVAL
+            self._metrics.runners(runners.alive_runners(site.home, site.keeper.seen))
 
     # --- What Airflow asks for ---
 
@@ -491,6 +510,7 @@ class AirExecutor(Guarded, BaseExecutor):
             return False
         self._ledger.add(Entry(name, key, external_id=ti.external_executor_id))
         self.running.add(key)
+        self._safely("metrics", self._metrics.adopted)
         self._check_all = True
         return True
 

@@ -80,6 +80,10 @@ def _add_start(actions: arguments.Commands) -> None:
         help="on SIGTERM, leave the jobs to the next runner instead of waiting for them",
     )
     parser.add_argument("--grace", metavar="SECONDS", help="between TERM and KILL of what is stopped (default: 10)")
+    parser.add_argument(
+        "--metrics-port", metavar="PORT", help="serve metrics for Prometheus on this port (default: not at all)"
+    )
+    parser.add_argument("--metrics-host", metavar="ADDRESS", help="and on this address (default: 127.0.0.1)")
     parser.add_argument("--linger", metavar="SECONDS", help="end after this time with nothing to do (default: never)")
 
 
@@ -109,7 +113,7 @@ def run_start(args: argparse.Namespace) -> int:
     store.ensure_home(home)
     if args.name is not None:
         validation.check_name("the runner", args.name)
-    names = ("queues", "slots", "preload", "launcher", "grace", "linger", "handover")
+    names = ("queues", "slots", "preload", "launcher", "grace", "linger", "handover", "metrics_port", "metrics_host")
     flags = {name: getattr(args, name) for name in names}
     checked = settings.override(settings.load(home).runner, flags)  # an error here is clearer than one in a log
     given = {name: getattr(checked, name) for name, value in flags.items() if value is not None}

@@ -27,13 +27,16 @@ from air_runner import (
     cgroups,
     endings,
     enforcement,
+    exporter,
     limits,
+    metrics,
     orphans,
     pacing,
     pruner,
     recovery,
     scheduling,
     signals,
+    tally,
     taskloop,
     upkeep,
 )
@@ -104,11 +107,14 @@ class Runner:
         self.upkeep = upkeep.Upkeep(home, self.by, self._repaired)
         self.pruner = pruner.Pruner(home, retention or RetentionSettings(interval=0.0))
         self.guard = SpoolGuard(home, runner_id, settings.queues)
+        self.tally = tally.Tally(home, settings.queues)
+        self.exporter = exporter.Exporter(home, runner_id, settings)
         self.draining = self.stopping = self.leaving = self.aborting = False
         self.group = group
         self.orphans: orphans.Orphans | None = None
         """Only a runner in a process of its own may take it that all children are its own."""
         self.busy_at = time.monotonic()
+        self.started_at = time.time()
         moment = model.now()
         info = runners.RunnerInfo(
             id=runner_id,
@@ -162,6 +168,8 @@ class Runner:
         self._safely("recovery", self._recover)
         self.upkeep.start()
         self.pruner.start()
+        self._safely("metrics", self._publish)
+        self.exporter.start()
         if self.ready_fd is not None:
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it
                 os.write(self.ready_fd, b"1")
@@ -173,6 +181,7 @@ class Runner:
         if self.leaving:
             log.info("leaving %d running jobs to the next runner", len(self.running))
             self._beat()
+        self.exporter.stop()  # first: the next runner may be waiting for the port
         self.watch.stop()
         self.upkeep.stop()
         self.pruner.stop()
@@ -211,7 +220,9 @@ class Runner:
                 if self.forks is not None and pid not in self.running.pids:
                     self.forks.listen()  # a template that has gone has left it, and its word was not heard yet
                 self._safely(f"the end of process {pid}", self._exited, pid, status)
-        for path in self.watch.take():
+        paths = self.watch.take()
+        self.tally.add(metrics.EVENTS, count=len(paths))
+        for path in paths:
             self._safely(str(path), self._noticed, path)
 
     def _on_request_to_end(self) -> None:
@@ -269,11 +280,14 @@ class Runner:
         match event:
             case Launched(job, pid):
                 self.running.launched(job, pid)
+                if running := self.running.get(job):
+                    self.tally.started(running)
                 self.clock.at_latest("limits", time.monotonic() + limits.FIRST_LOOK)
             case Exited(pid, status):
                 self._exited(pid, status)
             case Refused(job):
                 if running := self.running.get(job):
+                    self.tally.add(metrics.FAILURES, running.launcher)
                     self._launch_with(self.launchers[-1], running.job)
 
     # --- The clock ---
@@ -282,6 +296,7 @@ class Runner:
         moment = time.monotonic()
         if self.clock.every("beat", self.settings.heartbeat, moment):
             self._safely("the heartbeat", self._beat)
+            self._safely("metrics", self._publish)
         if self.clock.every("recover", RECOVER_INTERVAL, moment):
             self._safely("the spool", self._guard_spool)
             self._safely("recovery", self._recover)
@@ -335,6 +350,23 @@ class Runner:
         if self.forks is not None:
             self.forks.check()
 
+    def _publish(self) -> None:
+        """Let others know what was counted and how things are; as old as the last heartbeat at most."""
+        if not self.exporter.wanted:
+            return
+        now = metrics.Condition(
+            version=__version__,
+            started_at=self.started_at,
+            at=time.time(),
+            slots=self.settings.slots,
+            working=len(self.running),
+            draining=self.draining,
+            unsettled=len(self.endings),
+            watches=self.watch.works,
+            templates=self.forks.conditions() if self.forks is not None else (),
+        )
+        self.exporter.publish(self.tally.take(), metrics.describe(now))
+
     def _linger(self, moment: float) -> None:
         """End when there is nothing to do and nobody who may want something."""
         wanted = self.settings.linger and self.presence.is_wanted(self.settings.linger, moment)
@@ -353,7 +385,7 @@ class Runner:
                 continue
             try:
                 if spool.claim(self.home, marker, self.id):
-                    self._launch(marker.job)
+                    self._launch(marker)
             except OSError as error:
                 self._start_later(marker, error)
 
@@ -374,7 +406,7 @@ class Runner:
             if spool.claim(self.home, marker, self.id):
                 if full:
                     self.places.take(marker.job, host)
-                self._launch(marker.job)
+                self._launch(marker)
 
     def _may_start(self, moment: float) -> bool:
         return bool(len(self.backlog)) and self._has_room() and self._is_time_to_start(moment)
@@ -400,24 +432,32 @@ class Runner:
         self.backlog.add(marker)
         self.clock.not_before("start", time.monotonic() + LOOK_INTERVAL)
 
-    def _launch(self, name: str) -> None:
+    def _launch(self, marker: spool.Marker) -> None:
+        name = marker.job
         try:
             job = store.read(self.home, name)
         except (CorruptFileError, NotFoundError, ValueError):
-            repair.resolve(self.home, name, "cannot be read", by=self.by, holder=self.id)
+            end = endings.End(endings.NOT_OURS, "cannot be read")
+            verdict = repair.resolve(self.home, name, end.why, by=self.by, holder=self.id)
+            self.tally.settled(name, end, verdict, None)
             return
-        self.running.add(self.limits.watch(job))
+        running = self.limits.watch(job)
+        running.waited = time.time() - marker.queued_at
+        self.running.add(running)
         self.pacer.begin(name, time.monotonic())
         launcher = next(launcher for launcher in self.launchers if launcher.accepts(job))
         self._launch_with(launcher, job)
 
     def _launch_with(self, launcher: Launcher, job: model.Job) -> None:
-        if isinstance(launcher, ExecLauncher) and (running := self.running.get(job.name)):
-            running.output = None  # it is watched there: of two that note a cut, one may come after the job's end
+        if running := self.running.get(job.name):
+            running.launcher = launcher.name
+            if isinstance(launcher, ExecLauncher):
+                running.output = None  # it is watched there: of two that note a cut, one may come after the job's end
         try:
             events = launcher.launch(job)
         except OSError as error:
             self.running.remove(job.name)
+            self.tally.add(metrics.FAILURES, launcher.name)
             self._start_later(spool.requeue(self.home, job, self.id), error)
         else:
             self._on_events(events)
@@ -471,7 +511,7 @@ class Runner:
         end = endings.explain(pid, status)
         if not end.seen_well:
             self._safely("what a job left", self._kill_orphans)
-        self._settle(running.job.name, end)
+        self._settle(running.job.name, end, running)
 
     def _kill_orphans(self) -> None:
         if self.group is not None:
@@ -479,8 +519,10 @@ class Runner:
         if self.orphans is not None:
             self.orphans.kill({*self.running.pids, *(self.forks.pids if self.forks is not None else ())})
 
-    def _settle(self, name: str, end: endings.End) -> None:
-        if self.endings.settle(name, end):
+    def _settle(self, name: str, end: endings.End, running: Running | None = None) -> None:
+        verdict = self.endings.settle(name, end)
+        self.tally.settled(name, end, verdict, running)
+        if verdict is repair.Verdict.QUEUE:
             self.clock.at_latest("look", time.monotonic() + LOOK_PAUSE)
         if end.blame is model.Blame.HOME:
             self.clock.not_before("start", time.monotonic() + LOOK_INTERVAL)
@@ -515,6 +557,7 @@ class Runner:
                 self._safely(f"the takeover of {found.job.name}", self._adopt, found)
             else:
                 log.warning("recovered %s", found)
+                self.tally.recovered(found)
                 self.clock.at_latest("look", time.monotonic() + LOOK_PAUSE)
             if time.monotonic() >= deadline:  # each dead job costs a look at all processes; heartbeats must not wait
                 self.clock.soon("recover")
@@ -525,6 +568,7 @@ class Runner:
         running = self.limits.watch_adopted(found.job, found.process)
         running.pidfd = processes.open_pidfd(found.process.pid)
         self.running.add(running)
+        self.tally.add(metrics.TAKEOVERS)
         if running.pidfd is not None:
             self.selector.register(running.pidfd, selectors.EVENT_READ, self._foreign_ended(found.process.pid))
         log.info("took over %s (pid %d)", found.job.name, found.process.pid)

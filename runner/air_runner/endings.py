@@ -32,6 +32,8 @@ class End:
     """What kept the job from starting, if that is known."""
     seen_well: bool = False
     """Whether it is known to have ended by itself and well, so that nothing of it can be left."""
+    kind: model.ExitKind | None = None
+    """How the job ended, if the ephemeral runner said that with its exit code, and unless the job has no end yet."""
     tries: int = 0
     """How often the job could not be brought to rest."""
 
@@ -47,14 +49,15 @@ def explain(pid: int, status: int | None) -> End:
     ended = supervise.from_wait_status(status)
     why = f"its ephemeral runner (pid {pid}) ended: {ended.describe()}"
     if ended.good:
-        return End(pid, "its ephemeral runner ended without a result", seen_well=True)
+        return End(pid, "its ephemeral runner ended without a result", seen_well=True, kind=model.ExitKind.SUCCESS)
     if ended.code == ephemeral.EXIT_NOT_OURS:
         return End(NOT_OURS, why)
     if ended.code == ephemeral.EXIT_REFUSED:
         return End(pid, f"{why}: the home refuses to be written", blame=model.Blame.HOME)
     if ended.code == ephemeral.EXIT_GOOD_UNWRITTEN:
         return End(pid, why, model.Exit(model.ExitKind.SUCCESS, "completed", code=0))
-    return End(pid, why, ended.as_exit(why))
+    kind = ephemeral.kind_of(ended.code)
+    return End(pid, why, ended.as_exit(why), seen_well=kind is not None, kind=kind)
 
 
 class Endings:
@@ -83,17 +86,17 @@ class Endings:
     def __iter__(self) -> Iterator[str]:
         return iter(self._unresolved)
 
-    def settle(self, name: str, end: End) -> bool:
-        """Bring a job to rest unless it is; whether it waits in its queue again."""
+    def settle(self, name: str, end: End) -> repair.Verdict | None:
+        """Bring a job to rest; None if it is, and nothing was to be done."""
         if not (self._home.claims(self._id) / name).exists():
-            return False
+            return None
         verdict = self._resolve(name, end)
         if verdict is repair.Verdict.LEAVE:
             if end.pid != NOT_OURS:  # of a job that another process has, recovery finds that process and watches it
                 self._unresolved[name] = replace(end, tries=end.tries + 1)
         elif verdict is not repair.Verdict.SETTLE:
             log.warning("%s: %s (%s)", name, end.why, verdict.value)
-        return verdict is repair.Verdict.QUEUE
+        return verdict
 
     def take_unresolved(self) -> dict[str, End]:
         """The jobs that could not be brought to rest, to be settled again."""

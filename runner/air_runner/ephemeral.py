@@ -36,6 +36,11 @@ EXIT_GOOD_UNWRITTEN = 76
 EXIT_REFUSED = 77
 """The home refuses to be written, and nothing of the job has begun."""
 
+EXIT_ENDED = 80
+"""The end of the job is written, and it is no good one. Added is the place of its kind in `_KINDS`, so that the runner
+need not read it to count it."""
+_KINDS = tuple(ExitKind)
+
 END_PATIENCE = 60.0
 END_PAUSE = 0.2
 """Seconds, altogether and between two attempts, that the end of a job is tried to be written."""
@@ -53,6 +58,21 @@ REHEARSALS = 3
 REHEARSAL_PLACE = Path("/dev/shm")  # noqa: S108  # with a name that only this process uses, for this user alone
 
 Body = Callable[[held.HeldJob], model.Exit]
+
+
+def code_of(job: model.Job) -> int:
+    """The exit code of an ephemeral runner that has written the end of its job. Pure."""
+    if job.exit is None or job.exit.kind is ExitKind.SUCCESS:
+        return EXIT_DONE
+    return EXIT_ENDED + _KINDS.index(job.exit.kind)
+
+
+def kind_of(code: int | None) -> ExitKind | None:
+    """The kind of end that such an exit code stands for; None if it says something else. Pure."""
+    if code == EXIT_DONE:
+        return ExitKind.SUCCESS
+    position = -1 if code is None else code - EXIT_ENDED
+    return _KINDS[position] if 0 <= position < len(_KINDS) else None
 
 
 def prepare() -> None:
@@ -133,8 +153,7 @@ def run_job(
     except (JobBusyError, NotFoundError):
         return EXIT_NOT_OURS
     except CorruptFileError as error:
-        held.condemn(home, name, error, by=by)
-        return EXIT_DONE
+        return code_of(held.condemn(home, name, error, by=by))
     with job:
         if job.job.state is not JobState.WAITING:
             return EXIT_NOT_OURS
@@ -184,7 +203,7 @@ def _finish_patiently(job: held.HeldJob, outcome: model.Exit, by: str, used: dic
     while True:
         try:
             _finish(job, outcome, by, used)
-            return EXIT_DONE
+            return code_of(job.job)
         except OSError as error:
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"cannot write the end of {job.job.name}: {error}; trying again\n")

@@ -34,6 +34,11 @@ class Running:
     deadline: float | None = None
     kill_at: float | None = None
     stopping: bool = False
+    waited: float = 0.0
+    """Seconds that it had waited in its queue when it was claimed."""
+    launcher: str = ""
+    began: float | None = None
+    """When its process came to life, by the monotonic clock."""
     killed: bool = False
     """Whether all below the ephemeral runner was killed."""
     looks_gone: bool = False
@@ -49,10 +54,16 @@ class Running:
     def launched(self, pid: int, age: float = 0.0) -> None:
         """Its process lives, for `age` seconds by now, which count for the time limit."""
         self.pid = pid
+        self.began = time.monotonic() - age
         if self.job.timeout is not None:
-            self.deadline = time.monotonic() - age + self.job.timeout
+            self.deadline = self.began + self.job.timeout
         if self.stopping:
             self._signal(signal.SIGTERM)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds that its process has lived, or did live; None if it has none yet."""
+        return None if self.began is None else time.monotonic() - self.began
 
     def stop(self, grace: float) -> None:
         """TERM now, KILL to the whole tree after `grace` seconds; asking twice changes nothing."""

@@ -21,7 +21,7 @@ from air_runner.daemon import Runner
 
 log = logging.getLogger("air_runner")
 
-FLAGS = ("queues", "slots", "launcher", "preload", "grace", "linger", "handover")
+FLAGS = ("queues", "slots", "launcher", "preload", "grace", "linger", "handover", "metrics_port", "metrics_host")
 """Those that are options of `[runner]`."""
 
 
@@ -44,6 +44,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default=None,
         help="on SIGTERM leave the jobs to the next runner",
     )
+    parser.add_argument("--metrics-port", help="serve metrics over HTTP on this port (default: not at all)")
+    parser.add_argument("--metrics-host", help="and on this address (default: 127.0.0.1)")
     parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)

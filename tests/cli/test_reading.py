@@ -317,6 +317,7 @@ COMMANDS = (
     "pipeline",
     "runner",
     "status",
+    "metrics",
     "doctor",
     "repair",
     "prune",

@@ -42,6 +42,8 @@ RULES = taskloop.Rules(grace=1.0, output_mb=0)
 class FakeLauncher:
     """Says that it launched a process; or that the system refuses."""
 
+    name = "exec"
+
     def __init__(self) -> None:
         self.launched: list[str] = []
         self.error: OSError | None = None

@@ -183,12 +183,18 @@ def test_dead_runners_without_claims_are_forgotten(home: Home) -> None:
         runners.write(home, info(runner_id, process))
         home.claims(runner_id).mkdir()
     (home.claims("dead-with-claims") / "job").touch()
+    home.metrics.mkdir()
+    for runner_id in ("alive", "dead", "dead-with-claims", "nobody-knows"):
+        home.runner_metrics(runner_id).touch()
     runners.forget_dead(home, Sightings())
     assert [each.id for each in runners.all_runners(home)] == ["alive", "dead-with-claims"]
+    assert list(home.metrics.iterdir()) == [home.runner_metrics("alive")]
 
 
 def test_the_command_line_of_a_runner(home: Home) -> None:
-    options = runners.StartOptions(["a", "b"], 3, "n", ["m1", "m2"], "exec", 2.5, 3.0, True, True, "/python")
+    options = runners.StartOptions(
+        ["a", "b"], 3, "n", ["m1", "m2"], "exec", 2.5, 3.0, True, True, "/python", 9555, "10.0.0.1"
+    )
     assert options.argv(home) == [
         *("/python", "-m", "air_runner", "--home", str(home.root), "--queues", "a,b", "--slots", "3", "--name", "n"),
         *(
@@ -198,6 +204,10 @@ def test_the_command_line_of_a_runner(home: Home) -> None:
             "2.5",
             "--grace",
             "3.0",
+            "--metrics-port",
+            "9555",
+            "--metrics-host",
+            "10.0.0.1",
             "--preload",
             "m1",
             "--preload",

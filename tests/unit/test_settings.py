@@ -69,6 +69,9 @@ MALFORMED: list[tuple[str, str]] = [
     ("[runner]\ncgroup = 1", "cgroup must be true or false, not 1"),
     ("[runner]\nhandover = 1", "handover must be true or false, not 1"),
     ("[runner]\noutput_mb = -1", "output_mb must be 0 or more, not -1"),
+    ("[runner]\nmetrics_interval = -1", "metrics_interval must be a number of seconds, not -1"),
+    ("[runner]\nmetrics_port = 65536", "metrics_port must be a port from 1 to 65535, or 0 for none, not 65536"),
+    ('[runner]\nmetrics_host = ""', "metrics_host must be an address such as 127.0.0.1, not ''"),
     ("[runner]\nheartbeat = 0", "heartbeat must be more than 0"),
     ("[runner]\nheartbeat = inf", "heartbeat must be a number of seconds"),
     ('[runner]\nlinger = "x"', "linger must be a number of seconds"),
@@ -105,9 +108,11 @@ def test_a_malformed_variable_is_refused_and_named(home: Home, variable: str, va
         settings.load(home, {variable: value})
 
 
-@pytest.mark.parametrize(("flag", "value"), [("slots", 0), ("queues", "a b"), ("launcher", "x"), ("linger", "-1")])
+@pytest.mark.parametrize(
+    ("flag", "value"), [("slots", 0), ("queues", "a b"), ("launcher", "x"), ("linger", "-1"), ("metrics_port", "x")]
+)
 def test_a_malformed_flag_is_refused_and_named(flag: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=f"--{flag}"):
+    with pytest.raises(SettingsError, match=f"--{flag.replace('_', '-')}"):
         settings.override(settings.RunnerSettings(), {flag: value})
 
 

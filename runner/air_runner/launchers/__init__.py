@@ -40,6 +40,10 @@ Event = Launched | Exited | Refused
 class Launcher(Protocol):
     """What the daemon knows of a launcher."""
 
+    @property
+    def name(self) -> str:
+        """As in `[runner] launcher`."""
+
     def accepts(self, job: model.Job) -> bool:
         """Whether this launcher can launch the job now."""
 

@@ -14,6 +14,8 @@ from air_runner.launchers import Event, Launched
 class ExecLauncher:
     """Starts `python -m air_runner.ephemeral` in a session of its own."""
 
+    name = "exec"
+
     def __init__(self, home: Home, runner_id: str, rules: taskloop.Rules) -> None:
         self._argv = [sys.executable, "-m", "air_runner.ephemeral", "--home", str(home.root)]
         self._argv += ["--runner", runner_id, *rules.flags]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 
 from air_executor import model
 from air_executor.paths import Home
-from air_runner import taskloop
+from air_runner import metrics, taskloop
 from air_runner.channel import Channel
 from air_runner.launchers import Event, Exited, Launched, Refused
 
@@ -117,6 +117,8 @@ class ForkLauncher:
         on_events: called with what a template has to say.
     """
 
+    name = "fork"
+
     def __init__(
         self,
         home: Home,
@@ -132,6 +134,8 @@ class ForkLauncher:
         self._ill_because: dict[str, str] = {}
         self._fruitless: Counter[str] = Counter()
         """How many templates of a module, one after the other, ended without having launched a job."""
+        self._ends: Counter[str] = Counter()
+        """How many templates of a module ended."""
 
     def accepts(self, job: model.Job) -> bool:
         """Every job, unless its template is ill."""
@@ -180,6 +184,17 @@ class ForkLauncher:
         """The templates."""
         return {process.pid for process in self._templates.values()}
 
+    def conditions(self) -> list[metrics.TemplateCondition]:
+        """What they are like, for the metrics; also of modules that have none at the moment."""
+        moment, now = time.monotonic(), time.time()
+        found = []
+        for module in {**self._templates, **self._ill_until}:
+            process = self._templates.get(module)
+            started_at = None if process is None else now - (moment - process.started_at)
+            up = process is not None and process.ready
+            found.append(metrics.TemplateCondition(module, up, started_at, self._ends[module]))
+        return found
+
     def died(self, pid: int) -> None:
         """The daemon reaped a template. Its last words may not have been heard, such as who takes its place."""
         self.listen()
@@ -224,6 +239,7 @@ class ForkLauncher:
         self._selector.unregister(process.channel)
         process.channel.close()
         del self._templates[process.module]
+        self._ends[process.module] += 1
         self._fruitless[process.module] += not process.fruitful
         if not process.ready or self._fruitless[process.module] >= MAX_FRUITLESS:
             self._declare_ill(process.module, why)
