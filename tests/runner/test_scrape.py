@@ -86,7 +86,8 @@ class Turned:
 
 
 @pytest.fixture
-def turned() -> Iterator[Turned]:
+def turned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turned]:
+    monkeypatch.setattr(scrape, "PATIENCE", 600.0)  # a slow machine is not what is tested
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as clients:
         port = free_port()
         server = scrape.Server(selector, "127.0.0.1", port, lambda: "a 1\n" * 200_000)
