@@ -30,9 +30,6 @@ user, says what it did, and looks again. --fix --dry-run says what it would do.
 
 The exit code is 0 if all is well, 1 if there is a warning or a problem."""
 
-_ROUNDS = 3
-"""How often --fix looks again: what is closed may hide what is wrong in it."""
-
 
 def add(commands: arguments.Commands) -> None:
     """Add the command."""
@@ -83,11 +80,11 @@ def _fix(args: argparse.Namespace, home: Home, ask: doctor.Ask, findings: list[d
         would = [f"would {remedy.does}" for remedy in doctor.remedies(findings)]
         return _tell(args, would or ["there is nothing that --fix could do"])
     done: list[str] = []
-    for _ in range(_ROUNDS):
-        if not doctor.remedies(findings):
-            break
-        done += _tell(args, doctor.mend(findings))
-        findings[:] = _look(home, ask, quiet=True)
+    tried: set[str] = set()
+    while wanted := [remedy for remedy in doctor.remedies(findings) if remedy.does not in tried]:
+        done += _tell(args, doctor.mend(wanted))
+        tried.update(remedy.does for remedy in wanted)
+        findings[:] = _look(home, ask, quiet=True)  # what is closed may hide what is wrong in it
     if not done:
         return _tell(args, ["there is nothing that --fix could do"])
     if not args.json:

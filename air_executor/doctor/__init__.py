@@ -65,7 +65,7 @@ def examine(home: Home, ask: Ask | None = None) -> Iterator[Finding]:
     yield from found
     if all(finding.level is not Level.PROBLEM for finding in found):
         yield from examine_inside(home)
-    yield from check_airflow(home, ask)
+    yield from _guard(home, Check.AIRFLOW, lambda: check_airflow(home, ask))
 
 
 def examine_inside(home: Home) -> Iterator[Finding]:

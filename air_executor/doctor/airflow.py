@@ -62,7 +62,11 @@ def check_airflow(home: Home, ask: Ask | None = None) -> Iterator[Finding]:
 
 
 def _living(home: Home) -> list[runners.RunnerInfo]:
-    return runners.alive_runners(home) if home.runners.is_dir() else []
+    """None where the home is not there, or closed, which is a finding of its own."""
+    try:
+        return runners.alive_runners(home)
+    except OSError:
+        return []
 
 
 def start_dev_config(home: Home) -> Path | None:
@@ -71,7 +75,10 @@ def start_dev_config(home: Home) -> Path | None:
     It keeps Airflow beside the home, whatever the environment of this command says, and registers what it starts.
     """
     config = home.root.parent / ".airflow" / "airflow.cfg"
-    return config if config.exists() and components.read_all(home) else None
+    try:
+        return config if config.exists() and components.read_all(home) else None
+    except OSError:
+        return None
 
 
 def ask_airflow() -> Facts:
@@ -131,7 +138,8 @@ def judge_absence(command: str | None, python: str) -> Finding:
         return ok(Check.AIRFLOW, "not installed; nothing here needs it")
     there = Path(command).resolve().parent
     text = f"{command} is of another Python than this command ({python}), which has no Airflow: nothing was looked at"
-    return warn(Check.AIRFLOW, text, f"install air-executor there, and run {there / 'air-executor'} doctor")
+    fix = f"{there / 'python'} -m pip install {_source()} && {there / 'air-executor'} doctor"
+    return warn(Check.AIRFLOW, text, fix)
 
 
 def judge_command(command: str | None, python: str) -> Iterator[Finding]:

@@ -22,9 +22,9 @@ LOCK_WAIT = 2.0
 """Seconds to wait for others who have a file."""
 
 
-def mend(findings: Iterable[Finding]) -> Iterator[str]:
-    """Apply the remedies of findings, each once; a line for each thing that was done, or could not be."""
-    for remedy in remedies(findings):
+def mend(wanted: Iterable[Remedy]) -> Iterator[str]:
+    """Apply remedies; a line for each thing that was done, or could not be."""
+    for remedy in wanted:
         try:
             yield from remedy.apply()
         except (OSError, AirExecutorError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from air_executor import _files, preloads, repair, respool, runners, spool, store, temporaries
 from air_executor.doctor import fixes
-from air_executor.doctor.findings import Check, Finding, ok, problem, several, warn
+from air_executor.doctor.findings import Check, Finding, Level, ok, problem, several, warn
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home, command
@@ -39,14 +39,27 @@ def check_home(home: Home) -> Iterator[Finding]:
     if not stat.S_ISDIR(found.st_mode):
         yield problem(Check.HOME, f"{home.root} is not a directory", "move it away, or give another home with --home")
         return
+    owner, mode = check_owner(home, found.st_uid), check_mode(home, stat.S_IMODE(found.st_mode))
+    yield owner
+    if owner.level is Level.OK:
+        yield mode
+    if owner.level is mode.level is Level.OK:  # else the system might not even let us look
+        yield from _check_content(home, found.st_uid)
+
+
+def _check_content(home: Home, owner: int) -> Iterator[Finding]:
+    """Parents first: of what is in a closed directory nothing can be said."""
+    closed = list(check_modes(home.directories[1:], owner))
+    yield from closed
+    if closed:
+        return
     if missing := [path for path in home.directories if not path.is_dir()]:
         text = f"{several(missing)} {'is' if len(missing) == 1 else 'are'} not there"
         yield problem(Check.HOME, text, command(home, "repair"), fixes.make_directories(home))
         return
     yield ok(Check.HOME, str(home.root))
-    yield check_owner(home, found.st_uid)
-    yield check_mode(home, stat.S_IMODE(found.st_mode))
-    yield from check_inside(home, found.st_uid)
+    files = [home.runner_log, home.config, home.keepalive, home.wake, *home.runners.iterdir()]
+    yield from check_modes([*spool_directories(home), *files], owner)
 
 
 def check_owner(home: Home, owner: int, user: int | None = None) -> Finding:
@@ -71,18 +84,17 @@ def check_mode(home: Home, mode: int) -> Finding:
     return ok(Check.PERMISSIONS, f"mode {mode:04o}")
 
 
-def check_inside(home: Home, owner: int) -> Iterator[Finding]:
-    """Directories and files below it that its owner cannot write to. By owner and mode: root may write to all."""
-    files = [home.runner_log, home.config, home.keepalive, home.wake, *home.runners.iterdir()]
-    for path in (*home.directories[1:], *spool_directories(home), *files):
+def check_modes(paths: Iterable[Path], owner: int) -> Iterator[Finding]:
+    """Directories and files that their owner cannot write to. By owner and mode: root may write to all."""
+    for path in paths:
         try:
             status = path.stat()
-        except OSError:  # gone meanwhile, or a link that leads nowhere: who needs it says so
+        except OSError:  # gone meanwhile, below a closed directory, or a link that leads nowhere
             continue
         wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
         if status.st_uid != owner:
             text = f"{path} belongs to user {status.st_uid}, the home to user {owner}"
-            yield problem(Check.OWNER, text, f"sudo chown -R {owner} {home.root}")
+            yield problem(Check.OWNER, text, f"sudo chown -R {owner} {path}")
         elif status.st_mode & wanted != wanted:
             text = f"{path} cannot be written to (mode {stat.S_IMODE(status.st_mode):04o})"
             yield problem(Check.PERMISSIONS, text, f"chmod {wanted:o} {path}", fixes.set_mode(path, wanted))

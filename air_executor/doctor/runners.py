@@ -52,8 +52,7 @@ def check_troubles(
     )
     troubles = status.find_troubles(found)
     for trouble in troubles:
-        fix = trouble.fix or f"start it again; what was started by start-dev.sh: air-executor status --home {home.root}"
-        yield problem(_CHECKS[trouble.about], trouble.text, fix)
+        yield problem(_CHECKS[trouble.about], trouble.text, trouble.fix or _start_components(home))
     about = {trouble.about for trouble in troubles}
     if "runner" not in about:
         yield ok(Check.RUNNER, ", ".join(info.id for info in alive))
@@ -61,6 +60,14 @@ def check_troubles(
         yield ok(Check.QUEUE, "every queue in which jobs wait is served")
     if "component" not in about and found.components:
         yield ok(Check.COMPONENT, ", ".join(each.name for each in found.components))
+
+
+def _start_components(home: Home) -> str:
+    """start-dev.sh stands beside the home of its checkout; who registered something else knows how to start it."""
+    script = home.root.parent / "start-dev.sh"
+    if script.exists():
+        return f"{script} --stop; {script} --background"
+    return f"start it again and register it: {command(home, 'component', 'register', 'NAME', '--pid', 'PID')}"
 
 
 def _measure(info: RunnerInfo, alive: bool) -> tuple[str, float, float]:
