@@ -6,6 +6,7 @@ plugin's module `airflow_plugin.facts`, and once for a whole examination.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -20,7 +21,7 @@ from air_executor import components, runners
 from air_executor.doctor import facts
 from air_executor.doctor.facts import Facts, Option
 from air_executor.doctor.findings import Check, Finding, ok, problem, several, warn
-from air_executor.paths import Home
+from air_executor.paths import Home, airflow_home
 
 TIMEOUT = 90.0
 EXECUTOR_CLASS = "AirExecutor"
@@ -56,9 +57,15 @@ def check_airflow(home: Home, ask: Ask | None = None) -> Iterator[Finding]:
         found = (ask or ask_airflow)()
     except AirflowError as error:
         fix = f"{shlex.join([sys.executable, '-m', 'airflow', 'config', 'list'])} says why"
-        yield warn(Check.AIRFLOW, f"its configuration cannot be read: {error}", fix)
+        yield problem(Check.AIRFLOW, f"it cannot be asked how it is configured ({_config()}): {error}", fix)
         return
     yield from judge(home, found, _living(home))
+
+
+def _config() -> Path:
+    """Found as Airflow finds it."""
+    given = os.environ.get("AIRFLOW_CONFIG")
+    return Path(given).expanduser().absolute() if given else airflow_home() / "airflow.cfg"
 
 
 def _living(home: Home) -> list[runners.RunnerInfo]:
@@ -223,7 +230,9 @@ def judge_options(found: Facts) -> Iterator[Finding]:
     """Of `[air_executor]`."""
     for sentence in found.wrong:
         variable = re.search(r"((?:AIRFLOW__|AIR_EXECUTOR_)[A-Z]\w*)", sentence)
-        fix = f"unset {variable[1]}, or correct it" if variable else f"correct or remove it in {found.config}"
+        option = re.search(r"\[(\w+)\] (\w+)", sentence)
+        line = f"section [{option[1]}]: correct or remove '{option[2]} = ...'" if option else "[air_executor]"
+        fix = f"unset {variable[1]}, or correct it" if variable else f"in {found.config}, {line}"
         yield problem(Check.OPTIONS, f"{sentence}; tasks stay queued until that is put right", fix)
     if not found.wrong:
         yield ok(Check.OPTIONS, "the options of [air_executor] make sense")

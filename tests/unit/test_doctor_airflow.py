@@ -71,7 +71,7 @@ TABLE: dict[str, tuple[Facts, Check, str, str]] = {
     "an unknown option": (
         healthy(HOME, wrong=["unknown option [air_executor] sltos; did you mean slots?"]),
         Check.OPTIONS,
-        "/airflow/airflow.cfg",
+        f"{CFG} [air_executor]: correct or remove 'sltos = ...'",
         "did you mean slots?",
     ),
     "an unknown variable": (
