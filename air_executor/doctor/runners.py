@@ -28,6 +28,7 @@ def check_runners(home: Home) -> Iterator[Finding]:
     yield from check_troubles(home, infos, alive, seen)
     yield check_clocks(_measure(info, info in alive) for info in infos)
     yield from check_draining(home, alive)
+    yield from check_environments(home, alive)
     yield from check_versions(home, alive)
     yield check_dead(home, dead, [info for info in dead if spool.claimed(home, info.id)], anyone=bool(alive))
     yield from check_templates(home, alive)
@@ -98,6 +99,14 @@ def check_draining(home: Home, alive: Iterable[RunnerInfo]) -> Iterator[Finding]
         if info.draining and not info.working:
             text = f"the runner {info.id} drains, has no job, and takes none"
             yield warn(Check.DRAINING, text, command(home, "runner", "resume", info.id))
+
+
+def check_environments(home: Home, alive: Iterable[RunnerInfo]) -> Iterator[Finding]:
+    """What a runner of this host was started with reaches all its jobs, whatever this shell has."""
+    for info in alive:
+        if processes.is_local(info.process) and system.has_variable(info.process.pid, system.NO_BYTECODE):
+            text = f"the runner {info.id} was started with ${system.NO_BYTECODE}: all its jobs start more slowly"
+            yield warn(Check.ENVIRONMENT, text, f"unset {system.NO_BYTECODE}; {_restart(home, info)}")
 
 
 def check_versions(home: Home, alive: Iterable[RunnerInfo]) -> Iterator[Finding]:

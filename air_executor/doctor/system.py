@@ -40,6 +40,16 @@ def check_environment(environ: Mapping[str, str] = os.environ) -> Finding:
     return ok(Check.ENVIRONMENT, "Python keeps what it compiles")
 
 
+def has_variable(pid: int, name: str) -> bool:
+    """Whether a process was started with a variable; False if the system does not tell."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).environ().get(name))
+    except (psutil.Error, OSError):
+        return False
+
+
 # --- Settings ---
 
 

@@ -36,6 +36,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow.shutil, "which", lambda name: None)
     monkeypatch.setattr(airflow.util, "find_spec", lambda name: object())
     monkeypatch.setattr(system, "limits_of", lambda pid: system.Limits(None, None))
+    monkeypatch.setattr(system, "has_variable", lambda pid, name: False)
 
 
 @pytest.fixture
@@ -288,6 +289,11 @@ PLANTS = {
         "must be a whole number",
     ),
     "no bytecode": Plant(Check.ENVIRONMENT, "unset PYTHONDONTWRITEBYTECODE", config("", PYTHONDONTWRITEBYTECODE="1")),
+    "no bytecode for a runner": Plant(
+        Check.ENVIRONMENT,
+        "unset PYTHONDONTWRITEBYTECODE; air-executor --home {home} runner stop r --handover",
+        patched(system, "has_variable", lambda pid, name: name == "PYTHONDONTWRITEBYTECODE"),
+    ),
     "old version": Plant(
         Check.VERSION, "runner stop r --handover && air-executor --home {home} runner start", runner(version="0.0.9")
     ),
@@ -531,6 +537,12 @@ def test_what_follows_from_a_network_filesystem_is_said() -> None:
     found = filesystem.judge_kind("nfs4", frozenset({"rw"}))
     assert found.level is Level.OK and "hosts may share" in found.text and "15 s" in found.text
     assert filesystem.judge_kind("", frozenset()).level is Level.OK
+
+
+def test_what_a_process_was_started_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert system.has_variable(os.getpid(), "PATH") and not system.has_variable(os.getpid(), "NO_SUCH_VARIABLE")
+    assert not system.has_variable(GONE.pid, "PATH")
 
 
 def test_limits_are_those_of_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
