@@ -91,7 +91,7 @@ class AirExecutor(Guarded, BaseExecutor):
         """Open the home and start a runner. If the home cannot be used, tasks stay queued until it can."""
         self._rules = Rules.of(self.conf)
         self._site, self._usable, self._next_home = None, False, 0.0  # one that has ended may be started again
-        self._next_queues = time.monotonic() + QUEUE_INTERVAL
+        self._next_queues = self._next_runners = time.monotonic() + QUEUE_INTERVAL
         gc.freeze()  # what is loaded stays: to look through it for garbage stops the scheduler for 0.3 s now and then
         site = self._open()
         if site is not None:
