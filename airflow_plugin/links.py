@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow.sdk.bases.operatorlink import BaseOperatorLink
 
-PATH = "/air-executor"
+HERE = "air-executor"
+PATH = f"/{HERE}"
 """Where `pages` answers, below the address of Airflow."""
 
 
@@ -38,4 +39,4 @@ def job_address(name: str) -> str:
     from airflow.configuration import conf
 
     base = conf.get("api", "base_url", fallback=None) or ""
-    return f"{base.rstrip('/')}{PATH}/jobs/{name}"
+    return f"{base.rstrip('/')}{PATH}/job/{name}"

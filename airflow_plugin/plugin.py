@@ -17,7 +17,7 @@ class LazyPages:
     async def __call__(
         self, scope: MutableMapping[str, Any], receive: Callable[..., Awaitable[Any]], send: Callable[..., Any]
     ) -> None:
-        from airflow_plugin.pages import app
+        from airflow_plugin.pages.app import app
 
         await app(scope, receive, send)
 
@@ -31,4 +31,24 @@ class AirExecutorPlugin(AirflowPlugin):
     ]
     fastapi_apps: list[Any] = [  # noqa: RUF012  so it is declared in Airflow
         {"name": "Air-Executor: jobs", "app": LazyPages(), "url_prefix": links.PATH}
+    ]
+    # Relative addresses: Airflow's document has a base, so they are right under any address that Airflow may have.
+    external_views: list[Any] = [  # noqa: RUF012  so it is declared in Airflow
+        {
+            "name": "Air-Executor",
+            "href": f"{links.HERE}/",
+            "destination": "nav",
+            "url_route": "air-executor",
+            "icon": f"{links.HERE}/static/icons/icon.svg",
+            "icon_dark_mode": f"{links.HERE}/static/icons/icon-dark.svg",
+        },
+        {
+            "name": "Air-Executor",
+            "href": f"{links.HERE}/task?"
+            "dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
+            "destination": "task_instance",
+            "url_route": "air-executor-jobs",
+            "icon": f"{links.HERE}/static/icons/icon.svg",
+            "icon_dark_mode": f"{links.HERE}/static/icons/icon-dark.svg",
+        },
     ]

@@ -1,0 +1,258 @@
+"""What the pages say of jobs, and what they never say; pieces of logs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor import model, store
+from air_executor.client import AirExecutorClient
+from air_executor.paths import Home, JobPaths
+from air_executor.testing import running_runner, wait_for
+from airflow_plugin import links
+from airflow_plugin.plugin import AirExecutorPlugin
+from tests.plugin import visitors
+from tests.plugin.visitors import Web, credentials, documents, facts, logtail
+
+SENTINEL = "hunter2"
+POST = {"X-Air-Executor": "1"}
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    with visitors.api_server_with("tests.plugin.visitors.LimitedAuthManager") as client:
+        yield client
+
+
+def get(web: Web, path: str, status: int = 200) -> Any:
+    answer = web.request("GET", f"/air-executor/api/{path}", headers=credentials("admin"))
+    assert answer.status_code == status, answer.text
+    assert SENTINEL not in answer.text
+    return answer.json() if answer.content else None
+
+
+def post(web: Web, path: str, **body: Any) -> None:
+    headers = {**credentials("admin"), **POST}
+    answer = web.request("POST", f"/air-executor/api/{path}", headers=headers, json=body)
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_life_on_the_pages(web: Web, home: Home) -> None:
+    """A real runner: what cannot start, what hands a result over, what is cancelled and run again by hand."""
+    api = AirExecutorClient(home.root)
+    secrets = {"env": {"TOKEN": SENTINEL}}
+    file = home.root / SENTINEL
+    file.touch()
+    commands: list[dict[str, Any]] = [{"command": f"/{SENTINEL}/no such: program"}, {"command": str(file)}]
+    commands += [{"command": SENTINEL}, {"command": "true", "cwd": f"/{SENTINEL}"}]
+    api.create_job("unstartable", [{**secrets, **each} for each in commands])
+    script = f'echo \'{{"x": "{SENTINEL}"}}\' > $AIR_EXECUTOR_OUTPUT; echo said'
+    api.create_job("handing", [{"id": "a", "command": "sh", "args": ["-c", script], **secrets}])
+    api.create_job(
+        "long", [{"id": "a", "command": "sh", "args": ["-c", f"echo began; sleep 60; {SENTINEL}"], **secrets}]
+    )
+    with running_runner(home, "--slots", "3"):
+        wait_for(lambda: home.job("long").log("a").is_file() and get(web, "job/long/log/a")["text"] == "began\n")
+        wait_for(lambda: api.get_job("unstartable").state.terminal and api.get_job("handing").state.terminal)
+        overview = get(web, "overview")
+        assert [job["name"] for job in overview["working"]] == ["long"]
+        assert [job["name"] for job in overview["failed"]] == ["unstartable"]
+        (runner,) = overview["runners"]
+        assert (runner["state"], runner["working"] <= runner["slots"]) == ("alive", True)
+        assert overview["problems"] == []
+        post(web, "job/long/cancel", why="enough")
+        wait_for(lambda: api.get_job("long").state.terminal)
+    cancelled = get(web, "job/long")
+    assert cancelled["reason"] == "cancelled by airflow user admin: enough"
+    assert [event["to"] for event in cancelled["events"]] == ["waiting", "working", "cancelled"]
+    post(web, "job/long/retry")
+    again = get(web, "job/long")
+    assert (again["state"], again["attempt"], again["events"][-1]["by"]) == ("waiting", 2, "airflow user admin")
+    assert again["notes"] == ["no runner serves the queue default"]
+    unstartable = get(web, "job/unstartable")
+    errors = [task["error"].partition(" on ")[0] for task in unstartable["tasks"]]
+    place = "its working directory is not a directory"
+    assert errors == ["command not found", "not executable", "command not found", place]
+    assert "command not found" in unstartable["reason"]
+    assert get(web, "job/handing")["state"] == "completed"
+    reasons = get(web, "history?begin=0&end=1e10&step=1e9")["reasons"]
+    assert len(reasons) == 1 and "command not found" in reasons[0][0]
+
+
+def submit(home: Home, name: str = "one", tasks: int = 1, **options: Any) -> model.Job:
+    made = [model.Task("true", id=f"t{number}") for number in range(tasks)]
+    return store.submit(home, store.Submission(model.Job(name=name, **options), made))
+
+
+def test_nothing_is_told_twice(web: Web, home: Home) -> None:
+    submit(home)
+    known = get(web, "job/one")["known"]
+    assert get(web, f"job/one?known={known}", 204) is None
+    AirExecutorClient(home.root).cancel("one")
+    assert get(web, f"job/one?known={known}")["state"] == "cancelled"
+
+
+def test_tasks_come_in_pages_and_by_status(web: Web, home: Home) -> None:
+    submit(home, tasks=5)
+    told = get(web, "job/one?offset=3&limit=10")
+    assert ([task["id"] for task in told["tasks"]], told["total"], told["counts"]) == (["t3", "t4"], 5, {"pending": 5})
+    told = get(web, "job/one?status=failed")
+    assert (told["tasks"], told["total"], told["counts"]) == ([], 0, {"pending": 5})
+
+
+def test_other_peoples_words_arrive_as_they_are(web: Web, home: Home) -> None:
+    label = '<img src=x onerror="alert(1)">\ud800\u202e'
+    submit(home, labels={"note": label})
+    assert get(web, "job/one")["labels"] == {"note": label}
+    assert (
+        web.request("GET", "/air-executor/api/jobs", headers=credentials("admin")).headers["content-type"]
+        == "application/json"
+    )
+
+
+BAD_QUERIES = (
+    "jobs?state=tired",
+    "jobs?label=x",
+    "jobs?before=x",
+    "jobs?limit=0",
+    "history?begin=5&end=1",
+    "job/one/log/t0?offset=-1",
+)
+
+
+@pytest.mark.parametrize("path", BAD_QUERIES)
+def test_a_bad_question_is_refused(web: Web, home: Home, path: str) -> None:
+    submit(home)
+    get(web, path, 422)
+
+
+@pytest.mark.parametrize("task", ["none", ".only.reason", "..%2fstate", "a" * 300])
+def test_a_log_that_is_not_there(web: Web, home: Home, task: str) -> None:
+    submit(home)
+    get(web, f"job/one/log/{task}", 404)
+
+
+def test_a_reason_names_no_program() -> None:
+    assert facts.sentence("a failed: cannot start /x/y: z: No such file") == "a failed: cannot start it: No such file"
+    assert facts.sentence(None) is None
+
+
+def test_only_plain_values_of_a_file_are_told() -> None:
+    odd = {"a": {"x": SENTINEL}, "b": float("nan"), "c": ["x", {"y": SENTINEL}], "d": 1, "e": True, "f": None}
+    assert facts.pick(odd, "abcdefg") == {"a": None, "b": None, "c": ["x"], "d": 1, "e": True, "f": None}
+
+
+def test_added_tasks_are_counted_and_not_told() -> None:
+    told = facts.of_events([{"event": "tasks", "by": "a", "tasks": [{"env": {"TOKEN": SENTINEL}}], "x": SENTINEL}])
+    assert told == [{"event": "tasks", "by": "a", "why": None, "added": 1}]
+
+
+def test_where_airflow_shows_a_task_instance() -> None:
+    labels = {"dag_id": "a/b", "run_id": "manual__1+2", "task_id": "t", "map_index": "-1"}
+    assert facts.airflow_place(labels) == "dags/a%2Fb/runs/manual__1%2B2/tasks/t"
+    assert facts.airflow_place({**labels, "map_index": "3"}) == "dags/a%2Fb/runs/manual__1%2B2/tasks/t/mapped/3"
+    assert facts.airflow_place({"dag_id": "a"}) is None
+
+
+# --- Logs ---
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> JobPaths:
+    (tmp_path / "job" / "logs").mkdir(parents=True)
+    return JobPaths(tmp_path / "job")
+
+
+def test_pieces_make_the_whole(paths: JobPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logtail, "PIECE", 7)
+    text = "aé€😀\n" * 9
+    paths.log("t").write_text(text)
+    offset, found = 0, ""
+    while (piece := logtail.read(paths, "t", offset, final=False)).text:
+        assert piece.start == offset
+        offset, found = piece.next, found + piece.text
+    assert found == text and "\ufffd" not in found
+
+
+def test_half_a_character_is_waited_for_unless_nothing_follows(paths: JobPaths) -> None:
+    paths.log("t").write_bytes("a€".encode()[:-1])
+    assert logtail.read(paths, "t", 0, final=False) == logtail.Piece(0, 1, 3, "a")
+    assert logtail.read(paths, "t", 1, final=True) == logtail.Piece(1, 3, 3, "\ufffd")
+
+
+def test_the_end_of_a_long_log_begins_with_a_line(paths: JobPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logtail, "PIECE", 12)
+    paths.log("t").write_text("one\ntwo\nthree\nfour\n")
+    assert logtail.read(paths, "t", None, final=True) == logtail.Piece(8, 19, 19, "three\nfour\n")
+
+
+def test_a_log_that_became_shorter_is_read_anew(paths: JobPaths) -> None:
+    paths.log("t").write_text("new\n")
+    assert logtail.read(paths, "t", 100, final=False) == logtail.Piece(0, 4, 4, "new\n")
+
+
+def test_nothing_outside_the_job_is_read(paths: JobPaths, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "t.log").write_text(SENTINEL)
+    paths.log("link").symlink_to(secret / "t.log")
+    os.mkfifo(paths.log("fifo"))
+    paths.log("directory").mkdir()
+    for name in ("link", "fifo", "directory"):
+        with pytest.raises(OSError):
+            logtail.read(paths, name, 0, final=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "logs").symlink_to(secret)
+    (tmp_path / "linked").symlink_to(paths.root)
+    paths.log("t").write_text("x")
+    for job in ("other", "linked"):
+        with pytest.raises(OSError):
+            logtail.read(JobPaths(tmp_path / job), "t", 0, final=True)
+
+
+# --- In Airflow ---
+
+
+def test_the_address_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/team/")
+    assert links.job_address("one") == "https://airflow.example.org/team/air-executor/job/one"
+
+
+def test_what_airflow_shows_is_there(web: Web) -> None:
+    for view in AirExecutorPlugin.external_views:
+        for address in (view["href"], view["icon"], view["icon_dark_mode"]):
+            assert web.request("GET", f"/{address}", headers=credentials("viewer")).status_code == 200
+    json.dumps(AirExecutorPlugin.external_views)
+
+
+def test_the_document_knows_where_it_is() -> None:
+    class Request:
+        scope = {"root_path": '/team"/air-executor'}  # noqa: RUF012
+
+    page = bytes(documents.document(Request()).body).decode()  # type: ignore[arg-type]
+    assert '<base href="/team&quot;/air-executor/"' in page and "{version}" not in page
+
+
+def test_scripts_make_no_html_of_words() -> None:
+    """What is shown goes in as text: nothing in a script can parse HTML, run text as code, or set a style."""
+    for name, content in documents.assets().items():
+        if name.endswith(".js"):
+            for word in (
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacent",
+                "document.write",
+                "eval(",
+                "DOMParser",
+                "javascript:",
+                "srcdoc",
+                '"style"',
+                "style:",
+            ):
+                assert word.encode() not in content, f"{name} has {word}"
+    assert b"<script>" not in documents.STATIC.joinpath("index.html").read_bytes()
