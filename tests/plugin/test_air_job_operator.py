@@ -429,7 +429,7 @@ def test_the_job_is_shown(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         pushed[link.xcom_key]
         == link.get_link(operator, ti_key=None)
-        == f"http://airflow/air-executor/jobs/{pushed['job']}"
+        == f"http://airflow/air-executor/job/{pushed['job']}"
     )
     assert link.get_link(AirJobOperator(task_id="none", tasks=TRUE), ti_key=None) == ""
 
