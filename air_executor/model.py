@@ -351,6 +351,17 @@ def _declared(kind: str) -> Mapping[str, str]:
     return {item.name: str(item.type) for item in fields(globals()[kind]) if item.name != "extra"}
 
 
+@functools.cache
+def _plain_types(kind: str) -> Mapping[str, frozenset[type]]:
+    """The types of each field whose values are right as they are: most are, and asking more takes its time."""
+    scalars = {"str": str, "int": int, "bool": bool, "float": float, "None": type(None)}
+    found = {}
+    for name, declared in _declared(kind).items():
+        parts = [] if name in _NESTED else declared.split(" | ")
+        found[name] = frozenset(scalars[part] for part in parts if part in scalars)
+    return found
+
+
 def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
     """Read what `to_dict` wrote, in this or another version.
 
@@ -359,8 +370,12 @@ def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"should be an object, is {type(data).__name__}")
-    known = _declared(kind.__name__)
-    values = {name: check_value(name, known[name], data[name]) for name in known if name in data}
+    known, plain = _declared(kind.__name__), _plain_types(kind.__name__)
+    values = {
+        name: value if type(value := data[name]) in plain[name] else check_value(name, known[name], value)
+        for name in known
+        if name in data
+    }
     extra = {key: value for key, value in data.items() if key not in known and key != "schema"}
     try:
         return kind(**values, extra=extra)

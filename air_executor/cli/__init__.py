@@ -30,6 +30,7 @@ from air_executor.cli import (
     submit,
     task,
     upkeep,
+    usage,
 )
 from air_executor.errors import AirExecutorError
 
@@ -60,6 +61,7 @@ _COMMANDS = (
     logs,
     control,
     pipeline,
+    usage,
     runner,
     status,
     metrics,

@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from air_executor.index import consumption, history, pages
-from air_executor.index.consumption import Group
+from air_executor.index.consumption import Group, Spread
 from air_executor.index.database import Database, Unusable
 from air_executor.index.filters import EVERYTHING, Filter
 from air_executor.index.history import History, Step, Times
@@ -50,6 +50,7 @@ __all__ = [
     "JobRow",
     "Page",
     "Progress",
+    "Spread",
     "Step",
     "Times",
 ]
@@ -111,6 +112,10 @@ class Index:
     def usage(self, by: Sequence[str], filter: Filter = EVERYTHING) -> list[Group]:
         """What jobs that are over used, in groups that have the same labels, queue, trigger or name, in no order."""
         return self._ask(lambda c: consumption.usage(c, by, filter))
+
+    def labels(self) -> list[str]:
+        """The names of the labels that jobs have, at most a hundred."""
+        return self._ask(consumption.labels)
 
     @property
     def in_memory(self) -> bool:

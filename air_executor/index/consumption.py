@@ -1,8 +1,13 @@
-"""What groups of jobs used: how often they ran, how long they waited and took, their memory."""
+"""What groups of jobs used: how often they ran, how long they waited and took, their memory; and which limits would do.
+
+A limit follows from the runs that completed, as one that failed may have used too much or ended early: from the largest
+value that any of them had, with headroom, rounded up. Fewer than ten runs say too little.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,6 +30,7 @@ class Spread:
     """Some values of one kind."""
 
     count: int
+    total: float
     p50: float
     p95: float
     max: float
@@ -35,7 +41,7 @@ class Spread:
         known = sorted(value for value in values if value is not None)
         if not known:
             return None
-        return cls(len(known), percentile(known, 50), percentile(known, 95), known[-1])
+        return cls(len(known), math.fsum(known), percentile(known, 50), percentile(known, 95), known[-1])
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,39 @@ class Group:
     peak: Spread | None
     """MiB: the most memory that a run was seen with."""
     completed_wall: Spread | None
-    """As `wall`, of those that completed: what limits follow from."""
+    """As `wall`, of those that completed."""
     completed_peak: Spread | None
+    together: int
+    """Of how many runs that completed it is known what their processes had together: those that had a limit. Of others
+    only the largest process is."""
+
+    @property
+    def memory_mb(self) -> int | None:
+        """A limit of memory that would do, MiB; None if too little is known."""
+        return suggest(self.completed_peak, MEMORY_HEADROOM, _MEMORY_STEPS)
+
+    @property
+    def timeout(self) -> int | None:
+        """A limit of time that would do, seconds; None if too little is known."""
+        return suggest(self.completed_wall, TIME_HEADROOM, _TIME_STEPS)
+
+
+MIN_RUNS = 10
+MEMORY_HEADROOM = 1.5
+TIME_HEADROOM = 3.0
+"""More than of memory: the time of a job depends on what else runs."""
+_MEMORY_STEPS = ((8192, 1024), (1024, 256), (0, 64))
+"""Beyond so many MiB, rounded up to a multiple of so many."""
+_TIME_STEPS = ((36_000, 3600), (3600, 600), (0, 60))
+
+
+def suggest(spread: Spread | None, headroom: float, steps: Sequence[tuple[int, int]]) -> int | None:
+    """The largest value with headroom, rounded up; None if there are too few. Pure."""
+    if spread is None or spread.count < MIN_RUNS:
+        return None
+    wanted = max(1.0, spread.max * headroom)
+    step = next(size for beyond, size in steps if wanted > beyond)
+    return math.ceil(wanted / step) * step
 
 
 def usage(connection: sqlite3.Connection, by: Sequence[str], filter: Filter) -> list[Group]:
@@ -73,7 +110,7 @@ def usage(connection: sqlite3.Connection, by: Sequence[str], filter: Filter) -> 
     groups: dict[tuple[str | None, ...], list[tuple[Any, ...]]] = defaultdict(list)
     for labels, queue, trigger, name, *facts in connection.execute(
         "SELECT labels, queue, trigger, name, state, wait, run, cpu, max(coalesce(max_rss, max_tree_rss),"
-        f" coalesce(max_tree_rss, max_rss)) FROM job WHERE {found.sql}",
+        f" coalesce(max_tree_rss, max_rss)), max_tree_rss FROM job WHERE {found.sql}",
         found.values,
     ):
         own = {"queue": queue, "trigger": trigger, "name": name}
@@ -83,7 +120,7 @@ def usage(connection: sqlite3.Connection, by: Sequence[str], filter: Filter) -> 
 
 
 def _group(key: tuple[str | None, ...], runs: list[tuple[Any, ...]]) -> Group:
-    states, waits, walls, cpus, peaks = zip(*runs, strict=True)
+    states, waits, walls, cpus, peaks, _ = zip(*runs, strict=True)
     good = [run for run in runs if run[0] == model.JobState.COMPLETED.value]
     return Group(
         key=key,
@@ -96,4 +133,10 @@ def _group(key: tuple[str | None, ...], runs: list[tuple[Any, ...]]) -> Group:
         peak=Spread.of(peaks),
         completed_wall=Spread.of([run[2] for run in good]),
         completed_peak=Spread.of([run[4] for run in good]),
+        together=sum(run[5] is not None for run in good),
     )
+
+
+def labels(connection: sqlite3.Connection) -> list[str]:
+    """The names of the labels that jobs have, at most a hundred."""
+    return [name for (name,) in connection.execute("SELECT DISTINCT name FROM label ORDER BY 1 LIMIT 100")]

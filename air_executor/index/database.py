@@ -311,7 +311,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"  # it is made by us, with our mode, and never by SQLite
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     try:
-        for pragma in ("cell_size_check = ON", "trusted_schema = OFF", "temp_store = MEMORY", "cache_size = -16000"):
+        for pragma in (
+            "cell_size_check = ON",
+            "trusted_schema = OFF",
+            "temp_store = MEMORY",
+            "cache_size = -16000",
+            "wal_autocheckpoint = 4000",
+        ):
             connection.execute(f"PRAGMA {pragma}")
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise sqlite3.OperationalError("unable to open a write-ahead log")

@@ -19,7 +19,7 @@ from air_executor.index.filters import marks, storable
 from air_executor.index.rows import JobRow
 from air_executor.paths import STATE, Home
 
-BATCH = 100
+BATCH = 400
 """So many jobs are read, and then written together."""
 _BIGGEST = 2**63 - 1
 

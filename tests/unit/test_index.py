@@ -7,7 +7,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from air_executor.errors import AirExecutorError
 from air_executor.index import Filter, Index, JobRow, database, looking, rows
 from air_executor.index.database import host_name
 from air_executor.paths import Home
+from air_executor.testing import wait_for
 
 from .conftest import Submit, finish
 
@@ -230,8 +234,11 @@ def _operate(home: Home, what: str, name: str, one: Index, other: Index) -> None
         pass  # what cannot be done to this job now
 
 
-def test_a_first_build_goes_in_steps_and_shows_the_newest_first(home: Home, index: Index) -> None:
-    jobs = [f"job-{number:03d}" for number in range(350)]
+def test_a_first_build_goes_in_steps_and_shows_the_newest_first(
+    home: Home, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "BATCH", 10)
+    jobs = [f"job-{number:03d}" for number in range(60)]
     refused = store.submit_batch(home, [store.Submission(model.Job(name), [model.Task("true")]) for name in jobs])
     assert not refused
     for age, name in enumerate(jobs):
@@ -239,14 +246,14 @@ def test_a_first_build_goes_in_steps_and_shows_the_newest_first(home: Home, inde
     shutil.rmtree(home.waiting)  # so that only their directories tell of them
     home.waiting.mkdir()
     progress = index.refresh(1e-9)
-    assert progress.unread == 350
+    assert progress.unread == 60
     seen = []
     while progress.unread:
         progress = index.refresh(0.001)
         seen.append(set(everything(index)))
     first = next(found for found in seen if found)
     assert first == set(jobs[: len(first)])
-    assert len(first) < 350
+    assert len(first) < 60
     assert everything(index) == truth(home)
 
 
@@ -402,6 +409,121 @@ with Index(Home(Path(sys.argv[1]))) as index:
     index.refresh()
     print(index.in_memory, [job.name for job in index.page().jobs])
 """
+
+
+# --- Several at once ---
+
+_ASK = """
+import sys
+from pathlib import Path
+from air_executor.index import Index
+from air_executor.paths import Home
+with Index(Home(Path(sys.argv[1]))) as index:
+    while True:
+        index.refresh()
+        counts = index.count()
+        print(counts["completed"], sum(counts.values()), index.in_memory, flush=True)
+        if not sys.stdin.readline():
+            break
+"""
+
+
+def test_processes_share_it_while_jobs_come_and_go_and_one_is_killed(home: Home, index: Index, submit: Submit) -> None:
+    command = [sys.executable, "-c", _ASK, str(home.root)]
+    others = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for number in range(12):
+            submit(f"job-{number}", labels={"dag_id": "hello"})
+            finish(home, f"job-{number}")
+            if number == 8:
+                others[0].kill()  # wherever it is
+            for other in others:
+                if number < 8 or other is others[1]:
+                    said, room = other.stdout, other.stdin
+                    assert said is not None and room is not None
+                    assert said.readline().split()[2] == "False"
+                    room.write("\n")
+                    room.flush()
+            index.refresh()
+        index.catch_up()
+        assert everything(index) == truth(home)
+        assert not index.in_memory
+        rest, _ = others[1].communicate()
+        assert rest.split()[-1] == "False"
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+
+
+def test_threads_ask_while_one_reads_and_the_file_goes(home: Home, submit: Submit) -> None:
+    jobs = [store.Submission(model.Job(f"job-{n}", labels={"n": str(n)}), [model.Task("true")]) for n in range(200)]
+    assert not store.submit_batch(home, jobs)
+
+    def ask(number: int) -> set[int]:
+        seen = set()
+        while not over.is_set():
+            if number == 0:
+                index.refresh(0.001)
+            seen.add(sum(index.count(Filter(labels={"n": "7"})).values()))
+            index.page(limit=3)
+        return seen
+
+    over = threading.Event()
+    with Index(home) as index, ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(ask, number) for number in range(4)]
+        try:
+            wait_for(lambda: sum(index.count().values()) == 200)
+            shutil.rmtree(home.index)
+            wait_for(lambda: index.refresh().unread == 0 and sum(index.count().values()) == 200)
+        finally:
+            over.set()
+        assert all(answer.result() <= {0, 1} for answer in answers)
+        assert everything(index) == truth(home)
+
+
+def test_a_process_that_was_forked_asks_for_itself(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    index.refresh()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if names(index) == ["job"] and index.refresh().unread == 0 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    submit("second")
+    index.refresh()
+    assert everything(index) == truth(home)
+
+
+def test_another_host_of_the_same_name_gets_the_file(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    index.refresh()
+    with index._database.writing() as connection:
+        database.put(connection, "boot", "of another host")
+    submit("second")
+    for _ in range(2):
+        index.refresh()
+    assert index.in_memory
+    assert everything(index) == truth(home)
+    with Index(home) as later:  # as after this host was started anew
+        later.refresh()
+        assert not later.in_memory
+        assert everything(later) == truth(home)
+
+
+def test_files_of_hosts_that_are_no_more_go(home: Home, index: Index) -> None:
+    home.index.mkdir(mode=0o700)
+    for name, age in (("gone", 31 * 86400), ("other", 3600)):
+        path = home.index_file(name)
+        path.touch()
+        then = time.time() - age
+        os.utime(path, (then, then))
+    index.refresh()
+    assert not home.index_file("gone").exists()
+    assert home.index_file("other").exists()
 
 
 def test_a_home_that_is_gone_is_not_made(tmp_path: Path) -> None:

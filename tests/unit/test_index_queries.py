@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from air_executor import _json, model, store
-from air_executor.index import EVERYTHING, Filter, Index, JobRow
+from air_executor.index import EVERYTHING, Filter, Group, Index, JobRow, Spread
 from air_executor.index.history import Times, normalise, percentile
 from air_executor.index.rows import row_of
 from air_executor.paths import Home
@@ -186,6 +186,33 @@ def test_usage_by_labels(index: Index, jobs: list[model.Job]) -> None:
         assert (group.completed_wall.max if group.completed_wall else None) == max(good, default=None)
     only = index.usage(["name"], Filter(text="job-002"))
     assert [group.key for group in only] == [("job-002",)]
+
+
+def spread(value: float, count: int = 10) -> Spread:
+    return Spread(count, value * count, value, value, value)
+
+
+@pytest.mark.parametrize(
+    ("peak", "limit"), [(0, 64), (42, 64), (43, 128), (682, 1024), (683, 1280), (5462, 9216), (100_000, 150_528)]
+)
+def test_limits_of_memory_have_headroom_and_are_round(peak: float, limit: int) -> None:
+    assert group_of(completed_peak=spread(peak)).memory_mb == limit
+
+
+@pytest.mark.parametrize(
+    ("longest", "limit"), [(0.01, 60), (20, 60), (20.5, 120), (1200, 3600), (1201, 4200), (12_001, 39_600)]
+)
+def test_limits_of_time_have_headroom_and_are_round(longest: float, limit: int) -> None:
+    assert group_of(completed_wall=spread(longest)).timeout == limit
+
+
+def test_few_runs_give_no_limit() -> None:
+    few = group_of(completed_peak=spread(10, 9), completed_wall=None)
+    assert (few.memory_mb, few.timeout) == (None, None)
+
+
+def group_of(completed_peak: Spread | None = None, completed_wall: Spread | None = None) -> Group:
+    return Group((), 10, 10, 0, None, None, None, None, completed_wall, completed_peak, 0)
 
 
 BAD_FILTERS: list[dict[str, Any]] = [
