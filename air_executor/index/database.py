@@ -46,12 +46,11 @@ CREATE TABLE job (
   finished REAL, wait REAL, run REAL, exit_kind TEXT, reason TEXT, exit_code INTEGER, exit_signal INTEGER, runner TEXT,
   wall REAL, cpu REAL, max_rss REAL, max_tree_rss REAL, dag_id TEXT,
   place TEXT, damaged INTEGER NOT NULL, inode INTEGER, modified INTEGER, size INTEGER, labels TEXT NOT NULL);
-CREATE INDEX job_created ON job (created, name);
-CREATE INDEX job_state ON job (state, created, name);
-CREATE INDEX job_finished ON job (finished);
-CREATE INDEX job_queue ON job (queue);
-CREATE INDEX job_trigger ON job (trigger);
-CREATE INDEX job_dag ON job (dag_id, created, name);
+CREATE INDEX job_created ON job (created);
+CREATE INDEX job_state ON job (state, created);
+CREATE INDEX job_queue ON job (queue, created);
+CREATE INDEX job_dag ON job (dag_id, created, state, queue, trigger);
+CREATE INDEX job_finished ON job (finished, dag_id, state, queue, wait, run);
 CREATE TABLE label (name TEXT, value TEXT, job INTEGER, PRIMARY KEY (name, value, job)) WITHOUT ROWID;
 """
 
@@ -228,8 +227,7 @@ class Database:
         """Make the index anew: in a file, and if that was of no use either, in memory."""
         self._failures += 1
         if self.in_memory:
-            with self._memory_lock:
-                self._memory = None
+            self.close()
             return
         if self._failures < 3 and self._opened[1] != _files.identity(self._path):
             return  # somebody has replaced it already

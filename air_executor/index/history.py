@@ -61,10 +61,8 @@ class History:
     """The commonest reasons of failed jobs, with `N` for each number."""
 
 
-class _Ended(NamedTuple):
-    state: str
-    wait: float | None
-    run: float | None
+_Ended = tuple[str, float | None, float | None]
+"""State, wait and run of a job."""
 
 
 def history(connection: sqlite3.Connection, filter: Filter, since: float, until: float, step: float) -> History:
@@ -87,10 +85,10 @@ def history(connection: sqlite3.Connection, filter: Filter, since: float, until:
     ended = connection.execute(
         f"SELECT CAST((finished - ?) / ? AS INTEGER), state, wait, run FROM job WHERE {found.sql}",
         (since, step, *found.values),
-    ).fetchall()
+    )
     groups: list[list[_Ended]] = [[] for _ in range(number)]
-    for place, *rest in ended:
-        groups[min(place, number - 1)].append(_Ended._make(rest))
+    for place, state, wait, run in ended:
+        groups[place if place < number else -1].append((state, wait, run))
     return History(
         since,
         until,
@@ -102,14 +100,14 @@ def history(connection: sqlite3.Connection, filter: Filter, since: float, until:
 
 
 def _step(start: float, ended: Sequence[_Ended]) -> Step:
-    states = Counter(each.state for each in ended)
+    states = Counter([state for state, _, _ in ended])
     return Step(
         start=start,
         completed=states[model.JobState.COMPLETED.value],
         failed=states[model.JobState.FAILED.value],
         cancelled=states[model.JobState.CANCELLED.value],
-        wait=_times([each.wait for each in ended if each.wait is not None]),
-        run=_times([each.run for each in ended if each.run is not None]),
+        wait=_times([wait for _, wait, _ in ended if wait is not None]),
+        run=_times([run for _, _, run in ended if run is not None]),
     )
 
 

@@ -62,7 +62,7 @@ class Looker:
 
     def _forget(self) -> None:
         """What this process knows holds for one file."""
-        self._names = _Settling()
+        self._names = _Settling(None)
         self._names_due = self._queues_due = 0.0
         """When to list them again, by the monotonic clock."""
         self._gone: list[str] = []
@@ -124,7 +124,7 @@ class Looker:
 
     def _look_at_all(self) -> None:
         self._begin()
-        self._names_due, self._names = 0.0, _Settling()
+        self._names_due, self._names = 0.0, _Settling(None)
         self._find_names()
         self._gone = self._look(self._gone, _NEVER)
         self._sweep(_NEVER, all_of_it=True)
@@ -141,16 +141,21 @@ class Looker:
         if self._generation != self._database.generation:
             with self._database.writing() as connection:
                 database.take_over(connection)
+                listed = database.get(connection, "listed")
             self._forget()
+            self._names = _Settling(listed if isinstance(listed, int) else None)
             self._generation = self._database.generation
 
     def _end(self) -> None:
+        """Tell other processes, and those that come later, how far this one has come."""
         unread = len(self._unread) + len(self._undated)
+        listed = self._names.settled if not unread and not self._gone else None
         with self._database.reading() as connection:
-            same = database.get(connection, "unread") == unread
+            same = (database.get(connection, "unread"), database.get(connection, "listed")) == (unread, listed)
         if not same:
             with self._database.writing() as connection:
                 database.put(connection, "unread", unread)
+                database.put(connection, "listed", listed)
         self._database.works()
 
     def _living(self) -> list[str]:
@@ -180,7 +185,7 @@ class Looker:
             return
         try:
             there = set(os.listdir(self._home.jobs))  # noqa: PTH208  # `iterdir` makes a path of each
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             there = set()
         with self._database.reading() as connection:
             known = {name for (name,) in connection.execute("SELECT name FROM job")}
@@ -240,19 +245,21 @@ class Looker:
 class _Settling:
     """Whether a directory is worth listing: its time is another, or was a moment ago and may hide one more change."""
 
-    def __init__(self) -> None:
-        self._seen: int | None = None
+    def __init__(self, settled: int | None) -> None:
+        """As it was listed by another, if it was."""
+        self.settled = settled
+        """Its time at a listing that found all that came with that time; None if it is not known."""
+        self._seen = settled
         self._since = 0.0
-        self._settled = False
 
     def ask(self, modified: int | None, now: float) -> bool:
         if modified is None or modified != self._seen:
-            self._seen, self._since, self._settled = modified, now, False
+            self._seen, self._since, self.settled = modified, now, None
             return True
-        if self._settled:
+        if self.settled is not None or now - self._since < SETTLING:
             return False
-        self._settled = now - self._since >= SETTLING  # this is the listing that finds all that came within a step
-        return self._settled
+        self.settled = modified
+        return True
 
 
 def _modified(home: Home) -> int | None:

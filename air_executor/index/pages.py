@@ -76,9 +76,7 @@ def count(connection: sqlite3.Connection, filter: Filter) -> dict[str, int]:
 def facets(connection: sqlite3.Connection, filter: Filter) -> Facets:
     """The queues and triggers of the jobs that fit."""
 
-    def values(column: str) -> list[str]:
-        found = filters.condition(connection, filter)
-        query = f"SELECT DISTINCT {column} FROM job WHERE {found.sql} ORDER BY 1 LIMIT ?"
-        return [value for (value,) in connection.execute(query, (*found.values, _MAX_FACETS))]
-
-    return Facets(values("queue"), values("trigger"))
+    found = filters.condition(connection, filter)
+    pairs = connection.execute(f"SELECT DISTINCT queue, trigger FROM job WHERE {found.sql}", found.values).fetchall()
+    queues, triggers = sorted({queue for queue, _ in pairs}), sorted({trigger for _, trigger in pairs})
+    return Facets(queues[:_MAX_FACETS], triggers[:_MAX_FACETS])

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from air_executor import model, store
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
@@ -36,12 +36,20 @@ class Known(NamedTuple):
     labels: str
 
 
+class Kept(NamedTuple):
+    """What is written of a job. A job itself takes more memory, and there are many."""
+
+    values: tuple[Any, ...]
+    labels_json: str
+    labels: list[tuple[str, str]]
+
+
 def look(home: Home, index: Database, names: Sequence[str]) -> None:
     """Look at these jobs; keep what those say that are new or have changed, and forget those that are gone."""
     with index.reading() as connection:
         known = _known(connection, names)
     gone: list[Known] = []
-    changed: list[tuple[Known | None, Sign, bool, model.Job]] = []
+    changed: list[tuple[Known | None, Kept]] = []
     for name in names:
         had = known.get(name)
         sign = sign_of(home, name)  # before it is read: what changes meanwhile is seen the next time
@@ -49,7 +57,7 @@ def look(home: Home, index: Database, names: Sequence[str]) -> None:
             continue
         try:
             job, damaged = _read(home, name)
-            changed.append((had, sign, damaged, job))
+            changed.append((had, _kept(job, sign, damaged)))
         except NotFoundError:
             if had is not None:
                 gone.append(had)
@@ -59,8 +67,8 @@ def look(home: Home, index: Database, names: Sequence[str]) -> None:
         with index.writing() as connection:
             for had in gone:
                 _drop(connection, had)
-            for had, sign, damaged, job in changed:
-                _keep(connection, had, job, sign, damaged)
+            labels = [pair for each in changed for pair in _keep(connection, *each)]
+            connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?, ?)", sorted(labels))
 
 
 def changed_after(home: Home, index: Database, cursor: int, count: int) -> tuple[int | None, list[str]]:
@@ -111,20 +119,24 @@ _INSERT = f"INSERT INTO job ({', '.join(_ALL)}) VALUES ({marks(_ALL)})"
 _UPDATE = f"UPDATE job SET {', '.join(f'{name} = ?' for name in _ALL)} WHERE id = ?"
 
 
-def _keep(connection: sqlite3.Connection, had: Known | None, job: model.Job, sign: Sign, damaged: bool) -> None:
+def _kept(job: model.Job, sign: Sign, damaged: bool) -> Kept:
     row = rows.row_of(job)
     dag = job.labels.get("dag_id")
     values = (*row, None if dag is None else storable(dag), rows.place_of(job), damaged, *sign)
+    return Kept(values, row.labels_json, [(storable(name), storable(value)) for name, value in job.labels.items()])
+
+
+def _keep(connection: sqlite3.Connection, had: Known | None, kept: Kept) -> list[tuple[str, str, int]]:
+    """Write what a job says; the labels that are still to be written are returned, each with its job."""
     if had is None:
-        id = connection.execute(_INSERT, values).lastrowid or 0
+        id = connection.execute(_INSERT, kept.values).lastrowid or 0
     else:
         id = had.id
-        connection.execute(_UPDATE, (*values, id))
-        if had.labels == row.labels_json:
-            return
+        connection.execute(_UPDATE, (*kept.values, id))
+        if had.labels == kept.labels_json:
+            return []
         _drop_labels(connection, had)
-    pairs = ((storable(name), storable(value), id) for name, value in job.labels.items())
-    connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?, ?)", pairs)
+    return [(name, value, id) for name, value in kept.labels]
 
 
 def _drop(connection: sqlite3.Connection, had: Known) -> None:
