@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from air_executor.cli import arguments, lookup, output
@@ -128,6 +127,8 @@ def _filter(args: argparse.Namespace) -> Filter:
 
 
 def _plain(by: Sequence[str], group: Group) -> dict[str, Any]:
+    from dataclasses import asdict
+
     values = asdict(group)
     key = values.pop("key")
     return {
