@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
-# Not `airflow.sdk.observability.stats`: that is another copy with a state of its own, the one of tasks. This one the base
-# class of executors sets up and uses.
+# Not `airflow.sdk.observability.stats`: that is another copy with a state of its own, the one of tasks. This one is set
+# up and used by the base class of executors.
 from airflow.observability import stats
 
 from air_executor import model
