@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 import uuid
@@ -10,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor import held, model, pruning, retention, spool, stopping, store, validation
+from air_executor import held, model, processes, pruning, retention, spool, stopping, store, validation
 from air_executor.definitions import to_task, to_tasks
 from air_executor.errors import (
     CorruptFileError,
@@ -240,7 +239,7 @@ class AirExecutorClient:
         Returns:
             The job as it is now.
         """
-        by = by or _user()
+        by = by or processes.user()
         reason = f"cancelled by {by}" + (f": {why}" if why else "")
         return self.stop(name, by=by, outcome=model.Exit(ExitKind.CANCELLED, reason))
 
@@ -280,7 +279,7 @@ class AirExecutorClient:
         with held.HeldJob.acquire(self.home, name, wait=_RELEASE_TIME) as job:
             if submission is None and job.job.trigger == model.Trigger.EXECUTOR:
                 raise JobBusyError(f"the job {name} belongs to Airflow; clear its task in Airflow to run it again")
-            job.new_attempt(submission, by=by or _user(), why=why, keep_completed=keep_completed)
+            job.new_attempt(submission, by=by or processes.user(), why=why, keep_completed=keep_completed)
             current = job.job
         try:
             spool.enqueue(self.home, current)
@@ -320,7 +319,12 @@ class AirExecutorClient:
         from air_executor import existing
 
         return existing.ensure(
-            self, submission, on_existing=on_existing, same=same, keep_completed=keep_completed, by=by or _user()
+            self,
+            submission,
+            on_existing=on_existing,
+            same=same,
+            keep_completed=keep_completed,
+            by=by or processes.user(),
         )
 
     def outcome(self, name: str) -> dict[str, Any]:
@@ -392,11 +396,3 @@ class AirExecutorClient:
         if dry_run:
             return [job.name for job in pruning.choose(self.home, policy)]
         return list(pruning.prune(self.home, policy))
-
-
-def _user() -> str:
-    """Who asks; by number where the user has no name, as in some containers."""
-    try:
-        return f"user {getpass.getuser()}"
-    except (KeyError, OSError, ImportError):
-        return f"user {os.getuid()}"

@@ -10,12 +10,14 @@
       spool/claimed/<holder id>/<job name>
       spool/finished/<job name>
       spool/cancel/<job name>                   wakes the runner that has the job
-      spool/control/<runner id>.<action>        drain, resume, stop
+      spool/control/<runner id>.<action>        drain, resume, stop, set ...: what a runner is asked for
+      spool/steered                             for a moment: runners look at that, and at which queues are paused
       spool/told/<job name>                     for a moment: its task tells Airflow that it succeeded, or has told it
       spool/awaited/<job name>                  somebody waits for the job's end; gone once it is over
       spool/yielded/<job name>,<number>         lets the job that it waits for start in its place
       spool/listeners/<kind>=<name>,<id>/<job name>,<attempt>   ends that a listener has not dealt with yet
       spool/wake                                written by who has made work for a scheduler
+      paused/<queue>.json                       no runner starts a job of that queue
       runners/<runner id>.json
       metrics/<runner id>.prom
       components/<name>.json                    what start-dev.sh started
@@ -23,6 +25,7 @@
       pipelines/<name>.toml
       index/<host>.sqlite                       what those who look at many jobs keep of them; a cache
       logs/runner.log
+      logs/steering.jsonl                       who steered runners and queues; steering.jsonl.1 is what came before
 """
 
 from __future__ import annotations
@@ -214,6 +217,11 @@ class Home:
         return self.spool / "control"
 
     @cached_property
+    def steered(self) -> Path:
+        """There for a moment when runners shall look at what they are asked for."""
+        return self.spool / "steered"
+
+    @cached_property
     def keepalive(self) -> Path:
         """Its modification time says when a submitter last said that it is there."""
         return self.spool / "keepalive"
@@ -222,6 +230,14 @@ class Home:
     def wake(self) -> Path:
         """Written by whoever has made work for a scheduler that may be waiting for the end of a job."""
         return self.spool / "wake"
+
+    @cached_property
+    def paused(self) -> Path:
+        """Made by the first who pauses a queue."""
+        return self.root / "paused"
+
+    def pause(self, queue: str) -> Path:
+        return self.paused / f"{queue}.json"
 
     @cached_property
     def runners(self) -> Path:
@@ -297,6 +313,21 @@ class Home:
     @cached_property
     def runner_log(self) -> Path:
         return self.logs / "runner.log"
+
+    @cached_property
+    def steering_log(self) -> Path:
+        """Who steered runners and queues, and why."""
+        return self.logs / "steering.jsonl"
+
+    @cached_property
+    def steering_log_before(self) -> Path:
+        """What `steering_log` was when it was full."""
+        return self.logs / "steering.jsonl.1"
+
+    @cached_property
+    def steering_lock(self) -> Path:
+        """Held while somebody writes to `steering_log`."""
+        return self.logs / ".steering.lock"
 
     @cached_property
     def directories(self) -> tuple[Path, ...]:

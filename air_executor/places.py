@@ -13,7 +13,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from air_executor import _files, store, validation
 from air_executor.errors import AirExecutorError, CorruptFileError
@@ -42,10 +42,10 @@ class Places:
     """What a runner knows of jobs that have yielded, and of those that run in their place: one in the place of each.
 
     Args:
-        queues: those that it serves.
+        queues: those of which it may start jobs.
     """
 
-    def __init__(self, home: Home, queues: tuple[str, ...]) -> None:
+    def __init__(self, home: Home, queues: Collection[str]) -> None:
         self._home, self._queues = home, queues
         self._yielded: dict[str, str] = {}
         """The names of jobs that are waited for and may be started, by file."""
@@ -54,6 +54,11 @@ class Places:
 
     def __bool__(self) -> bool:
         return bool(self._yielded)
+
+    def serve(self, queues: Collection[str]) -> None:
+        """Jobs of these queues may be started from now on, and of no others."""
+        self._queues = queues
+        self.look()
 
     def note(self, file_name: str) -> None:
         """There is a new file."""

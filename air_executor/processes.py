@@ -49,6 +49,17 @@ def host_name() -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().split(".")[0]).strip("-") or "host"
 
 
+def user() -> str:
+    """Who runs this process, and where; by number where the user has no name, as in some containers."""
+    import getpass
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        name = str(os.getuid())
+    return f"user {name}@{host_name()}"
+
+
 @functools.cache
 def boot_id() -> str:
     """What changes when this host starts anew."""

@@ -291,7 +291,8 @@ def _finish_writing(home: Home, name: str) -> None:
 
 def _remove_temporaries(home: Home) -> Iterator[Change]:
     """Submissions that were cut off, of which nobody was ever told, and other things that were never finished."""
-    for directory in (home.jobs, home.runners, home.components, home.metrics):
+    places = (home.jobs, home.runners, home.components, home.metrics, home.control, home.paused)
+    for directory in places:
         for path in temporaries.abandoned(directory):
             if temporaries.remove(path):
                 yield Change(path.name, "left unfinished by a process that is gone, removed")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from air_executor import _files, model, processes, spool, validation
+from air_executor import _files, audit, model, orders, processes, spool, validation
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, RunnerError
 from air_executor.paths import Home, command
 from air_executor.sightings import Sightings
@@ -29,10 +29,6 @@ ENLIST_WAIT = 5.0
 """Seconds to wait for others who are just choosing a name."""
 START_TIMEOUT = 20.0
 """Seconds a detached runner may take until it is ready; it needs about 0.3."""
-
-ACTIONS = ("drain", "resume", "stop", "handover", "abort", "renew")
-"""drain: claim nothing; resume: claim again; stop: drain, then end; handover: end now and leave the jobs to the next
-runner; abort: stop the jobs, then end; renew: put new templates in place of the old."""
 
 
 @dataclass
@@ -189,18 +185,37 @@ def unserved(home: Home, queues: Sequence[str], seen: Sightings | None = None) -
     return [queue for queue in queues if not serving(alive, queue)]
 
 
-def tell(home: Home, runner_id: str, action: str, seen: Sightings | None = None) -> None:
+def tell(
+    home: Home,
+    runner_id: str,
+    action: str,
+    seen: Sightings | None = None,
+    *,
+    by: str | None = None,
+    why: str = "",
+    changes: Mapping[str, Any] | None = None,
+) -> None:
     """Ask a runner for something; it sees it at once, or with its next look where watching does not work.
+
+    Args:
+        by: who asks; who runs this process if it is not given.
+        why: kept with it in `logs/steering.jsonl`.
+        changes: of the action `set` alone; see `steering.set_runner`.
 
     Raises:
         NotFoundError: there is no such runner, or it is dead.
+        InvalidInputError: a text is too long.
+        OSError: the home refused.
     """
     info = read(home, runner_id)
     if not (seen or observe(home, runner_id)).is_alive(info):
         raise NotFoundError(f"the runner {runner_id} is not running")
-    if action not in ACTIONS:
+    if action not in orders.ACTIONS and not (action == orders.SET and changes):
         raise ValueError(action)
-    _files.create_marker(home.control / f"{runner_id}.{action}")
+    audit.check_texts(by, why)
+    orders.give(
+        home, info.id, orders.Order(action, by or processes.user(), why, process=info.process, changes=changes or {})
+    )
 
 
 @dataclass(frozen=True)
@@ -293,6 +308,7 @@ def forget_dead(home: Home, seen: Sightings) -> None:
             _files.discard(home.runner_metrics(info.id))
             if spool.remove_holder(home, info.id):
                 home.runner(info.id).unlink(missing_ok=True)
+                orders.drop(home, info.id)
     for path in told:
         if not home.runner(path.stem).exists():
             _files.discard(path)

@@ -117,15 +117,18 @@ def _load_table(home: Home, name: str, kind: type[T], tables: Mapping[str, Any],
     return kind(**{**values, **_from_environment(name, kind, environ)})
 
 
-def override(settings: RunnerSettings, flags: Mapping[str, Any]) -> RunnerSettings:
+def override(settings: RunnerSettings, flags: Mapping[str, Any], prefix: str = "--") -> RunnerSettings:
     """`settings` with the flags that were given (those that are not None).
+
+    Args:
+        prefix: what stands before a flag's name in an error.
 
     Raises:
         SettingsError: a flag is malformed.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     checked = {
-        name: _check(f"--{name.replace('_', '-')}", RunnerSettings, name, value) for name, value in given.items()
+        name: _check(prefix + name.replace("_", "-"), RunnerSettings, name, value) for name, value in given.items()
     }
     return dataclasses.replace(settings, **checked)
 

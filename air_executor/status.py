@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from air_executor import components, model, runners, sightings, spool, store
+from air_executor import components, model, pauses, runners, sightings, spool, store
 from air_executor.components import Component
 from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.model import Job, JobState
-from air_executor.paths import Home
+from air_executor.paths import Home, command
 from air_executor.sightings import Sightings
 
 LOOK_BACK = 200
@@ -87,7 +87,7 @@ class RunnerStatus:
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """A queue in which something waits, or that a live runner serves."""
+    """A queue in which something waits, that a live runner serves, or that is paused."""
 
     name: str
     waiting: int
@@ -95,6 +95,8 @@ class QueueStatus:
     """Seconds that the oldest job waits; None if none does."""
     served_by: int
     """How many live runners take jobs from it."""
+    paused: pauses.Pause | None = None
+    """Nobody takes jobs from it meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,13 @@ def _runner_troubles(status: Status) -> Iterator[Trouble]:
 
 def _queue_troubles(home: Home, status: Status) -> Iterator[Trouble]:
     for queue in status.queues:
-        if queue.waiting and not queue.served_by:
-            waits = f"{_jobs(queue.waiting)} {'waits' if queue.waiting == 1 else 'wait'}"
+        waits = f"{_jobs(queue.waiting)} {'waits' if queue.waiting == 1 else 'wait'} in the queue {queue.name}"
+        if queue.waiting and queue.paused:
+            resume = command(home, "queue", "resume", queue.name)
+            yield Trouble("queue", f"{waits}, which is {queue.paused}", "resume it with", resume)
+        elif queue.waiting and not queue.served_by:
             start = status.start if queue.name == "default" else runners.start_command(home, queue.name)
-            yield Trouble("queue", f"{waits} in the queue {queue.name} and no runner serves it", _START, start)
+            yield Trouble("queue", f"{waits} and no runner serves it", _START, start)
 
 
 def _jobs(number: int) -> str:
@@ -349,15 +354,16 @@ def runner_status(info: runners.RunnerInfo, state: str, working: int) -> RunnerS
 
 
 def gather_queues(home: Home, alive: Sequence[runners.RunnerInfo]) -> list[QueueStatus]:
-    """Queues in which something waits, and those that are served."""
-    names = {*spool.queues(home), *(queue for info in alive for queue in info.queues)}
+    """Queues in which something waits, those that are served, and those that are paused."""
+    paused = pauses.all_pauses(home)
+    names = {*spool.queues(home), *(queue for info in alive for queue in info.queues), *paused}
     found = []
     for name in sorted(names):
         moments = [marker.queued_at for marker in spool.waiting(home, name)]
         served_by = len(runners.serving(alive, name))
-        if moments or served_by:
+        if moments or served_by or name in paused:
             oldest = max(0.0, time.time() - min(moments)) if moments else None
-            found.append(QueueStatus(name, len(moments), oldest, served_by))
+            found.append(QueueStatus(name, len(moments), oldest, served_by, paused.get(name)))
     return found
 
 

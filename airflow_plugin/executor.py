@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import held, load, model, respool, runners, spool, store
+from air_executor import held, load, model, pauses, respool, runners, spool, store
 from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, jobs, keys, patience, results, tasklog, tokens
+from airflow_plugin import adoption, config, handover, jobs, keys, obstacles, patience, results, tasklog, tokens
 from airflow_plugin.guard import Guarded
 from airflow_plugin.idling import Delivered, Rules, Situation
 from airflow_plugin.ledger import Entry, Ledger, Strangers
@@ -281,8 +281,8 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _served_queues(self, site: Site) -> list[str]:
         queues = sorted({entry.queue for entry in self._ledger if entry.queue})
-        unserved = runners.unserved(site.home, queues, site.keeper.seen)
-        return [queue for queue in queues if queue not in unserved]
+        idle = {*runners.unserved(site.home, queues, site.keeper.seen), *pauses.names(site.home)}
+        return [queue for queue in queues if queue not in idle]
 
     def _listen(self, site: Site) -> None:
         """What follows a task may start before its job is over."""
@@ -404,20 +404,15 @@ class AirExecutor(Guarded, BaseExecutor):
             return
         self._next_queues = now + QUEUE_INTERVAL
         queues = sorted({entry.queue for entry in self._ledger if entry.queue})
-        for queue in runners.unserved(site.home, queues, site.keeper.seen):
+        for queue, why in obstacles.find(site.home, queues, site.keeper.seen).items():
             waiting = {marker.job for marker in spool.waiting(site.home, queue)}
             stuck = [entry for entry in self._ledger if entry.queue == queue and entry.name in waiting]
-            start = runners.start_command(site.home, queue)
-            advice = (
-                f"no living runner serves the queue {queue!r}: add it to [air_executor] queues, or start a runner with"
-                f" Airflow's environment (AIRFLOW_HOME and the like): {start}"
-            )
             if stuck and self._may_say(f"queue {queue}"):
-                self.log.warning("%d jobs wait, and %s", len(stuck), advice)
+                self.log.warning("%d jobs wait, and %s", len(stuck), why)
             for entry in stuck:
                 if not entry.warned:
                     entry.warned = True
-                    self._tell(entry.key, "job waits", f"{entry.name}: {advice}")
+                    self._tell(entry.key, "job waits", f"{entry.name}: {why}")
 
     def _count_runners(self, site: Site, now: float) -> None:
         if now >= self._next_runners:

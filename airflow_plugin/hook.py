@@ -140,7 +140,7 @@ def examine(home: Path, queue: str) -> str:
     Raises:
         HomeError: the home is not there, cannot be written, or nobody would run the job.
     """
-    from air_executor import runners
+    from air_executor import pauses, runners
     from air_executor.paths import Home
 
     if not home.is_dir():
@@ -153,7 +153,11 @@ def examine(home: Path, queue: str) -> str:
         how = runners.start_command(Home(home), queue)
         raise HomeError(f"{home} can be used, but no runner serves its queue {queue!r}{others}; start one: {how}")
     names = ", ".join(f"{info.id} ({info.slots} slots)" for info in serving[:3])
-    return f"{home} can be used; its queue {queue!r} is served by {names}{' and others' if len(serving) > 3 else ''}"
+    others = " and others" if len(serving) > 3 else ""
+    paused = pauses.read(Home(home), queue)
+    return f"{home} can be used; its queue {queue!r} is served by {names}{others}" + (
+        f", and {paused}" if paused else ""
+    )
 
 
 def _check_there(conn_id: str, home: Path) -> None:

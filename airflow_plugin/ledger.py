@@ -21,7 +21,7 @@ class Entry:
     """None if it was adopted from a home that could not be read."""
     external_id: str | None = None
     warned: bool = False
-    """Whether somebody was told that no runner serves its queue."""
+    """Whether somebody was told that nobody takes jobs from its queue."""
     announced: bool = False
     """Whether the success of its task is on its way to Airflow."""
     followed: bool = False

@@ -12,7 +12,7 @@ from airflow.configuration import conf
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from air_executor import existing, model, runners
+from air_executor import existing, model, pauses, runners
 from air_executor.awaiting import JobWatch
 from air_executor.errors import AirExecutorError, InvalidJobError
 from airflow_plugin import correlation, jobspec, waits
@@ -294,7 +294,9 @@ class AirJobOperator(BaseOperator):
 
     def _warn_unserved(self, queue: str) -> None:
         home = self.client.home
-        if runners.unserved(home, [queue]):
+        if (paused := pauses.describe(home, queue)) is not None:
+            self.log.warning("The job waits: %s", paused)
+        elif runners.unserved(home, [queue]):
             command = runners.start_command(home, queue)
             self.log.warning(
                 "No runner serves the queue %r of %s, so the job waits; start one: %s", queue, home.root, command

@@ -8,9 +8,10 @@ waits for its turn, however long that takes:
 the job of the task                                 the task
 ==================================================  ================================================================
 waiting, and a living runner serves its queue       waits
+waiting, and its queue is paused                    waits, whoever serves it
 working, since less than `task_queued_timeout`      waits: it is about to tell Airflow that it runs (a minute is
                                                     granted in any case: a busy host starts slowly)
-waiting, and no living runner serves its queue      is stuck
+waiting otherwise                                   is stuck
 working for longer, over, missing, damaged          is stuck
 of another run of the try                           is stuck
 ==================================================  ================================================================
@@ -29,8 +30,8 @@ from sqlalchemy import Update, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 
-from air_executor import model, runners, store, usage
-from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor import model, pauses, runners, store, usage
+from air_executor.errors import CorruptFileError, HomeError, NotFoundError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
 from airflow_plugin import jobs
@@ -48,7 +49,7 @@ def waits(job: model.Job, external_id: str | None, served: Collection[str], time
     """Whether the task of a job only waits. Pure.
 
     Args:
-        served: the queues that living runners serve.
+        served: the queues that living runners serve, and those that are paused.
         working_for: seconds since the job started, if it did.
     """
     if job.external_id != external_id:
@@ -72,11 +73,20 @@ def let_wait(home: Home, ti: TaskInstance, others: Iterable[Entry], timeout: flo
     store.check_home(home)
     name = jobs.task_name(ti)
     served = {queue for info in runners.alive_runners(home, seen) if not info.draining for queue in info.queues}
+    served |= _paused(home)
     if not _those_that_wait(home, {name: ti.external_executor_id}, timeout, served):
         return False
     known = {entry.name: entry.external_id for entry in others} | {name: ti.external_executor_id}
     _start_clocks_anew(ti, _those_that_wait(home, known, timeout, served))
     return True
+
+
+def _paused(home: Home) -> frozenset[str]:
+    """Somebody wants that the tasks of these queues wait: nobody calls them stuck."""
+    try:
+        return pauses.names(home)
+    except OSError as error:
+        raise HomeError(f"{home.paused} cannot be read: {error.strerror}") from None
 
 
 def _those_that_wait(home: Home, known: Mapping[str, str | None], timeout: float, served: Collection[str]) -> set[str]:

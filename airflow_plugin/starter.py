@@ -18,6 +18,8 @@ from air_executor import _files, processes, runners
 from air_executor.errors import AirExecutorError, NotFoundError
 from air_executor.paths import Home
 
+WHY = "a scheduler that starts brings its own runner"
+"""For those who look up who stopped the one before."""
 DRAIN_WAIT = 5.0
 """Seconds to wait until a runner says that it takes no new jobs."""
 
@@ -77,7 +79,7 @@ def _has_successor(home: Home, old: Sequence[str]) -> bool:
 def _tell(home: Home, ids: list[str], action: str) -> None:
     for runner_id in ids:
         with contextlib.suppress(NotFoundError):
-            runners.tell(home, runner_id, action)
+            runners.tell(home, runner_id, action, why=WHY)
 
 
 def _wait_until_none_takes_jobs(home: Home, ids: list[str]) -> None:

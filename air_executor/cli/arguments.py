@@ -64,6 +64,11 @@ def add_command(
     return parser
 
 
+def add_why(parser: argparse.ArgumentParser) -> None:
+    """The reason of one who steers, for those who wonder later."""
+    parser.add_argument("--why", default="", metavar="TEXT", help="kept in logs/steering.jsonl")
+
+
 def seconds(text: str) -> float:
     """A span of time: `90`, `90s`, `15m`, `1h`, `7d`, `2w`."""
     number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)

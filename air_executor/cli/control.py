@@ -46,6 +46,7 @@ def add(commands: arguments.Commands) -> None:
         examples=("air-executor retry nightly", "air-executor retry nightly --keep-completed"),
     )
     _add_jobs(retry)
+    retry.add_argument("--why", default="retried", metavar="TEXT", help="kept in the job's history")
     retry.add_argument(
         "--keep-completed", action="store_true", help="do not run tasks again that completed, nor lose their results"
     )
@@ -81,6 +82,16 @@ def note_unserved(home: Home, queue: str, what: str = "waits") -> bool:
     return True
 
 
+def note_waiting(home: Home, queue: str) -> bool:
+    """Say why a job of this queue does not start soon, if that is known; returns whether it was said."""
+    from air_executor import pauses
+
+    if (paused := pauses.describe(home, queue)) is None:
+        return note_unserved(home, queue)
+    output.note(f"the job waits: {paused}")
+    return True
+
+
 def run_cancel(args: argparse.Namespace) -> int:
     """Ask for the end of jobs."""
     client = lookup.open_client(args)
@@ -101,7 +112,7 @@ def run_retry(args: argparse.Namespace) -> int:
     client = lookup.open_client(args)
 
     def retry(name: str) -> model.Job:
-        return client.retry(name, keep_completed=args.keep_completed)
+        return client.retry(name, why=args.why, keep_completed=args.keep_completed)
 
     return _for_each(client, args, retry, lambda job: f"waiting, attempt {job.attempt}")
 
@@ -115,7 +126,7 @@ def run_wait(args: argparse.Namespace) -> int:
 
     def wait(name: str) -> model.Job:
         job = client.get_job(name)
-        if job.state == "waiting" and job.queue not in said and note_unserved(client.home, job.queue):
+        if job.state == "waiting" and job.queue not in said and note_waiting(client.home, job.queue):
             said.add(job.queue)
         job = client.wait(name, None if deadline is None else max(0.0, deadline - time.monotonic()))
         ended.append(job)

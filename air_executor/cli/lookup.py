@@ -10,6 +10,8 @@ from air_executor.errors import HomeError, InvalidInputError, NotFoundError
 if TYPE_CHECKING:
     from air_executor.client import AirExecutorClient
     from air_executor.paths import Home
+    from air_executor.runners import RunnerInfo
+    from air_executor.sightings import Sightings
 
 _SHOWN = 5
 """How many of several matches an error names."""
@@ -47,6 +49,24 @@ def open_client(args: argparse.Namespace) -> AirExecutorClient:
     from air_executor.client import AirExecutorClient
 
     return AirExecutorClient(open_home(args).root)
+
+
+def find_runner(home: Home, text: str | None, seen: Sightings) -> RunnerInfo:
+    """The live runner that is meant by its id or the start of it; the only one if none was named.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidInputError: there are several.
+    """
+    from air_executor import runners
+
+    alive = runners.alive_runners(home, seen)
+    found = [info for info in alive if info.id == text] or [info for info in alive if info.id.startswith(text or "")]
+    if not found:
+        raise NotFoundError(f"no runner{f' {text}' if text else ''} is running in {home.root}")
+    if len(found) > 1:
+        raise InvalidInputError(f"which runner? There are {', '.join(info.id for info in found)}; give one of them")
+    return found[0]
 
 
 def find_job(home: Home, text: str) -> str:

@@ -1,4 +1,4 @@
-"""`runner start | stop | drain | resume | list`; `runner preload` is in a module of its own.
+"""`runner start | stop | drain | resume | list`; `runner set`, `show` and `preload` are in modules of their own.
 
 `--json` prints one object for a runner that was started, and a list of {"id", "state", "host", "pid", "queues",
 "slots", "working", "heartbeat_age", "version", "launcher", "embedded"} for `list`; the others print
@@ -12,8 +12,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from air_executor.cli import arguments, lookup, output, preload
-from air_executor.errors import InvalidInputError, NotFoundError, WaitTimeoutError
+from air_executor.cli import arguments, lookup, output, preload, steer
+from air_executor.errors import WaitTimeoutError
 
 if TYPE_CHECKING:
     from air_executor import runners
@@ -47,6 +47,8 @@ def add(commands: arguments.Commands) -> None:
     for name, text in (("drain", "let a runner claim nothing more"), ("resume", "let a drained runner claim again")):
         each = arguments.add_command(actions, name, run_tell, help=text, examples=(f"air-executor runner {name} big",))
         each.add_argument("id", metavar="ID", nargs="?", help="the runner, or the start of its id")
+        arguments.add_why(each)
+    steer.add(actions)
     arguments.add_command(actions, "list", run_list, help="show the runners", examples=("air-executor runner list",))
     preload.add(actions)
 
@@ -101,6 +103,7 @@ def _add_stop(actions: arguments.Commands) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--handover", action="store_true", help="leave its jobs to the next runner, and end at once")
     how.add_argument("--now", action="store_true", help="stop its jobs too")
+    arguments.add_why(parser)
     parser.add_argument("--no-wait", action="store_true", help="return at once")
     parser.add_argument("--timeout", type=arguments.seconds, metavar="TIME", help="wait no longer than this")
 
@@ -124,7 +127,7 @@ def run_start(args: argparse.Namespace) -> int:
         os.execv(words[0], words)  # noqa: S606
     info = runners.read(home, runners.start_detached(home, options))
     if args.json:
-        output.say_json(_facts(info))
+        output.say_json(facts(info))
     else:
         output.say(f"the runner {info.id} serves {', '.join(info.queues)} with {output.count(info.slots, 'slot')}")
     return 0
@@ -136,10 +139,10 @@ def run_stop(args: argparse.Namespace) -> int:
 
     home = lookup.open_home(args)
     seen = runners.observe(home)
-    infos = runners.alive_runners(home, seen) if args.all else [_find(home, args.id, seen)]
+    infos = runners.alive_runners(home, seen) if args.all else [lookup.find_runner(home, args.id, seen)]
     action = "abort" if args.now else "handover" if args.handover else "stop"
     for info in infos:
-        runners.tell(home, info.id, action, seen)
+        runners.tell(home, info.id, action, seen, why=args.why)
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     for info in infos:
         if not args.no_wait:
@@ -173,8 +176,8 @@ def run_tell(args: argparse.Namespace) -> int:
 
     home = lookup.open_home(args)
     seen = runners.observe(home)
-    info = _find(home, args.id, seen)
-    runners.tell(home, info.id, args.action, seen)
+    info = lookup.find_runner(home, args.id, seen)
+    runners.tell(home, info.id, args.action, seen, why=args.why)
     _report(args, info.id, f"is asked to {args.action}")
     return 0
 
@@ -185,7 +188,7 @@ def run_list(args: argparse.Namespace) -> int:
 
     home = lookup.open_home(args)
     seen = runners.observe(home)
-    found = [_facts(info, seen.is_alive(info)) for info in runners.all_runners(home)]
+    found = [facts(info, seen.is_alive(info)) for info in runners.all_runners(home)]
     if args.json:
         output.say_json(found)
         return 0
@@ -205,20 +208,8 @@ def run_list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _find(home: Home, text: str | None, seen: Sightings) -> runners.RunnerInfo:
-    """The live runner that is meant; the only one if none was named."""
-    from air_executor import runners
-
-    alive = runners.alive_runners(home, seen)
-    found = [info for info in alive if info.id == text] or [info for info in alive if info.id.startswith(text or "")]
-    if not found:
-        raise NotFoundError(f"no runner{f' {text}' if text else ''} is running in {home.root}")
-    if len(found) > 1:
-        raise InvalidInputError(f"which runner? There are {', '.join(info.id for info in found)}; give one of them")
-    return found[0]
-
-
-def _facts(info: runners.RunnerInfo, alive: bool = True) -> dict[str, Any]:
+def facts(info: runners.RunnerInfo, alive: bool = True) -> dict[str, Any]:
+    """A runner as `--json` prints it."""
     import dataclasses
 
     from air_executor import status

@@ -1,7 +1,7 @@
 """`show`: one job with its tasks and its history. Never an environment, never a workload.
 
 `--json` prints {"job": as state.json has it, "tasks": as tasks.json has them, without "env", "events": [...], "result":
-{...}}; keys that this version does not know are left out.
+{...}, "paused": why a job that waits will not start now, or null}; keys that this version does not know are left out.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
         output.note_error(error)
     if args.json:
         facts = {"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events}
-        output.say_json({**facts, "result": _result(client, job, tasks)})
+        output.say_json({**facts, "result": _result(client, job, tasks), "paused": _paused(client, job)})
         return 0
     paths = client.home.job(name)
     result = paths.result if paths.result.exists() else None
-    output.pairs({**_job_facts(job), "directory": paths.root, "result": result})
+    output.pairs({**_job_facts(job), "waits": _paused(client, job), "directory": paths.root, "result": result})
     _show_tasks(tasks if args.all else tasks[:SHOWN])
     _show_history(events if args.all else events[-SHOWN:])
     if not args.all and max(len(tasks), len(events)) > SHOWN:
@@ -73,6 +73,15 @@ def _presentable(event: dict[str, Any]) -> dict[str, Any]:
         return event
     ids = [str(task.get("id")) for task in event.get("tasks") or () if isinstance(task, dict)]
     return {**event, "tasks": ids}
+
+
+def _paused(client: AirExecutorClient, job: model.Job) -> str | None:
+    """Why a job that waits will not start now, if somebody wanted that."""
+    from air_executor import pauses
+
+    if job.state != "waiting" or (found := pauses.read(client.home, job.queue)) is None:
+        return None
+    return f"its queue is {found}"
 
 
 def _result(client: AirExecutorClient, job: model.Job, tasks: Sequence[model.Task]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from air_executor import __version__
 from air_executor.cli import arguments, lookup, output
 
 if TYPE_CHECKING:
-    from air_executor.status import JobStatus, Status
+    from air_executor.status import JobStatus, QueueStatus, Status
 
 _TEXT = """\
 Show whether everything runs, and what is going on: the parts of Airflow that
@@ -109,16 +109,26 @@ def _runners(found: Status) -> None:
 def _queues(found: Status) -> None:
     if found.queues:
         output.say()
-        rows = [
-            (
-                each.name,
-                each.waiting,
-                output.duration(each.oldest_age),
-                output.count(each.served_by, "runner") if each.served_by else "no runner serves it",
-            )
-            for each in found.queues
-        ]
-        output.table(("QUEUE", "WAITING", "OLDEST", "SERVED BY"), rows, flexible=("QUEUE",))
+        show_queues(found.queues)
+
+
+def show_queues(found: Sequence[QueueStatus]) -> None:
+    """Print queues, and where one is paused by whom and why."""
+    rows = [
+        (
+            each.name,
+            each.waiting,
+            output.duration(each.oldest_age),
+            output.count(each.served_by, "runner") if each.served_by else "no runner serves it",
+            each.paused,
+        )
+        for each in found
+    ]
+    headers = ["QUEUE", "WAITING", "OLDEST", "SERVED BY"]
+    if any(each.paused for each in found):
+        output.table([*headers, "PAUSED"], rows, flexible=("QUEUE", "PAUSED"))
+    else:
+        output.table(headers, [row[:-1] for row in rows], flexible=("QUEUE",))
 
 
 def _working_row(job: JobStatus) -> tuple[object, ...]:

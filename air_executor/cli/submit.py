@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 def start(client: AirExecutorClient, submission: store.Submission, args: argparse.Namespace) -> int:
     """Submit, say the name, and wait if asked to."""
     job = client.submit(submission)
-    control.note_unserved(client.home, job.queue)
+    control.note_waiting(client.home, job.queue)
     waits = args.wait or args.follow or args.wait_timeout is not None
     if not args.json:
         output.say(job.name)

@@ -41,6 +41,7 @@ class Check(str, enum.Enum):
     RUNNER = "runner"
     DRAINING = "draining"
     QUEUE = "queue"
+    PAUSED = "paused"
     COMPONENT = "component"
     VERSION = "version"
     TEMPLATES = "templates"

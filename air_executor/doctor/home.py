@@ -130,7 +130,10 @@ def _make_room(home: Home) -> str:
 
 def check_leftovers(home: Home) -> Finding:
     """Temporary files that nobody will ever finish."""
-    places = (home.root, home.jobs, home.runners, home.components, home.preload, home.logs, home.index, home.metrics)
+    places = (
+        *(home.root, home.jobs, home.runners, home.components, home.preload, home.logs, home.index, home.metrics),
+        *(home.control, home.paused),
+    )
     found = [path for place in places for path in temporaries.abandoned(place)]
     if not found:
         return ok(Check.LEFTOVERS, "no unfinished files of processes that are gone")

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from air_executor import __version__, preloads, processes, runners, settings, sightings, spool, status
+from air_executor import __version__, pauses, preloads, processes, runners, settings, sightings, spool, status
 from air_executor.doctor import fixes, system
 from air_executor.doctor.filesystem import CLOCK_TOLERANCE
 from air_executor.doctor.findings import Check, Finding, ok, problem, several, warn
@@ -29,6 +29,7 @@ def check_runners(home: Home) -> Iterator[Finding]:
     yield check_clocks(_measure(info, info in alive) for info in infos)
     yield from check_draining(home, alive)
     yield from check_environments(home, alive)
+    yield from check_paused(home)
     yield from check_versions(home, alive)
     yield check_dead(home, dead, [info for info in dead if spool.claimed(home, info.id)], anyone=bool(alive))
     yield from check_templates(home, alive)
@@ -58,7 +59,7 @@ def check_troubles(
     if "runner" not in about:
         yield ok(Check.RUNNER, ", ".join(info.id for info in alive))
     if "queue" not in about:
-        yield ok(Check.QUEUE, "every queue in which jobs wait is served")
+        yield ok(Check.QUEUE, "every queue in which jobs wait is served, and none of them is paused")
     if "component" not in about and found.components:
         yield ok(Check.COMPONENT, ", ".join(each.name for each in found.components))
 
@@ -107,6 +108,13 @@ def check_environments(home: Home, alive: Iterable[RunnerInfo]) -> Iterator[Find
         if processes.is_local(info.process) and system.has_variable(info.process.pid, system.NO_BYTECODE):
             text = f"the runner {info.id} was started with ${system.NO_BYTECODE}: all its jobs start more slowly"
             yield warn(Check.ENVIRONMENT, text, f"unset {system.NO_BYTECODE}; {_restart(home, info)}")
+
+
+def check_paused(home: Home) -> Iterator[Finding]:
+    """A pause that nobody notices yet may have been forgotten; where jobs wait for its end, `status` says so, too."""
+    for queue, pause in pauses.all_pauses(home).items():
+        if next(spool.waiting(home, queue), None) is None:
+            yield warn(Check.PAUSED, f"the queue {queue} is {pause}", command(home, "queue", "resume", queue))
 
 
 def check_versions(home: Home, alive: Iterable[RunnerInfo]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from air_executor import model, places, processes, repair, runners, spool, store
+from air_executor import audit, model, orders, pauses, places, processes, repair, runners, settings, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
@@ -30,6 +30,7 @@ from air_runner import (
     exporter,
     limits,
     metrics,
+    notes,
     orphans,
     pacing,
     pruner,
@@ -89,12 +90,14 @@ class Runner:
         group: cgroups.Group | None = None,
     ) -> None:
         self.home, self.settings, self.id = home, settings, runner_id
-        self.ready_fd = ready_fd
+        self.ready_fd, self.embedded = ready_fd, embedded
         self.limits = enforcement.Enforcement(home, settings.output_mb, self._stop)
         self.rules = taskloop.Rules(settings.grace, settings.output_mb)
         self.by = f"runner {runner_id}"
         self.backlog = scheduling.Backlog()
-        self.places = places.Places(home, tuple(settings.queues))
+        self.places = places.Places(home, ())
+        self.paused: frozenset[str] | None = None
+        """The queues of which no job may start; None until that is known."""
         self.pacer = pacing.Pacer()
         self.running = RunningJobs()
         self.endings = Endings(home, runner_id, self.by)
@@ -109,16 +112,18 @@ class Runner:
         self.guard = SpoolGuard(home, runner_id, settings.queues)
         self.tally = tally.Tally(home, settings.queues)
         self.exporter = exporter.Exporter(home, runner_id, settings)
+        self.notes = notes.Notes(home, runner_id)
         self.draining = self.stopping = self.leaving = self.aborting = False
         self.group = group
         self.orphans: orphans.Orphans | None = None
         """Only a runner in a process of its own may take it that all children are its own."""
         self.busy_at = time.monotonic()
         self.started_at = time.time()
+        self.process = processes.identify(os.getpid())
         moment = model.now()
         info = runners.RunnerInfo(
             id=runner_id,
-            process=processes.identify(os.getpid()),
+            process=self.process,
             queues=list(settings.queues),
             slots=settings.slots,
             launcher=settings.launcher,
@@ -174,7 +179,15 @@ class Runner:
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it
                 os.write(self.ready_fd, b"1")
             os.close(self.ready_fd)
-        log.info("runner %s serves %s with %d slots", self.id, ", ".join(self.settings.queues), self.settings.slots)
+        log.info("runner %s serves %s", self.id, self._describe())
+        facts = {**self._facts(), "embedded": self.embedded, "host": self.process.host, "pid": self.process.pid}
+        self.notes.add(audit.STARTED, facts, by=processes.user())
+
+    def _describe(self) -> str:
+        return f"{', '.join(self.settings.queues)} with {self.settings.slots} slots"
+
+    def _facts(self) -> dict[str, object]:
+        return {"slots": self.settings.slots, "queues": list(self.settings.queues)}
 
     def _tear_down(self) -> None:
         """Heartbeats stop last: until then nobody may take this runner for dead."""
@@ -187,6 +200,8 @@ class Runner:
         self.pruner.stop()
         if self.forks is not None:
             self.forks.close()
+        self.notes.add(audit.ENDED, by=self.by, why=f"{len(self.running)} jobs go on" if self.leaving else "")
+        self.notes.close()
         self.presence.end()
         self.pipe.close()
         self.selector.close()
@@ -226,10 +241,10 @@ class Runner:
             self._safely(str(path), self._noticed, path)
 
     def _on_request_to_end(self) -> None:
+        action = "abort" if self.stopping else "stop"
         if self.settings.handover:  # also the second time: a service manager may signal more than once
-            self.control("handover")
-        else:
-            self.control("abort" if self.stopping else "stop")
+            action = "handover"
+        self.control(orders.Order(action, by="a signal"))
 
     def _noticed(self, path: Path) -> None:
         """A new file below spool/."""
@@ -241,23 +256,38 @@ class Runner:
                         self.backlog.add(marker)
                 case ("cancel", name):
                     self._stop_if_asked(name)
-                case ("control", name):
-                    self._obey(name)
+                case ("control", _) | (self.home.steered.name,):
+                    self._look_at_orders()
                 case ("yielded", name):
                     self.places.note(name)
                 case _:
                     return
 
-    def _obey(self, file_name: str) -> None:
-        runner_id, _, action = file_name.rpartition(".")
-        path = self.home.control / file_name
-        if runner_id == self.id and action in runners.ACTIONS and path.is_file():
-            path.unlink(missing_ok=True)
-            self.control(action)
+    def _look_at_orders(self) -> None:
+        """What this runner is asked for, and which queues are paused."""
+        for order in orders.take(self.home, self.id, self.process):
+            self._safely(f"the order to {order.action}", self.control, order)
+        self._heed_pauses()
 
-    def control(self, action: str) -> None:
+    def _heed_pauses(self) -> None:
+        paused = pauses.names(self.home)
+        if paused != self.paused:
+            log.info("paused queues: %s", ", ".join(sorted(paused)) or "none")
+            self.paused = paused
+            self.backlog.pause(paused)
+            self._serve_places()
+
+    def _serve_places(self) -> None:
+        self.places.serve(frozenset(self.settings.queues) - (self.paused or frozenset()))
+
+    def control(self, order: orders.Order) -> None:
         """Do what somebody asked this runner for."""
-        log.info("asked to %s", action)
+        action = order.action
+        log.info("asked to %s by %s%s", action, order.by, f": {order.why}" if order.why else "")
+        if action == orders.SET:
+            self._set(order)
+            return
+        self.notes.add(action, by=order.by, why=order.why)
         if action == "renew":
             if self.forks is not None:
                 self.forks.renew("somebody asked for it")
@@ -271,6 +301,27 @@ class Runner:
             for running in self.running:
                 self._stop(running, outcome)
         self.clock.soon("beat")
+
+    def _set(self, order: orders.Order) -> None:
+        """Other slots, other queues, until this runner ends. What runs goes on."""
+        before, queues = self._facts(), self.settings.queues
+        self.settings = settings.override(self.settings, order.changes, prefix="")
+        log.info("now serving %s", self._describe())
+        self.notes.add(order.action, {**self._facts(), "before": before}, by=order.by, why=order.why)
+        self.presence.change(slots=self.settings.slots, queues=self.settings.queues)
+        self.clock.soon("beat")
+        if self.settings.queues != queues:
+            self.backlog.keep_only(self.settings.queues)
+            self._serve_places()
+            self.exporter.change(self.settings)
+            self.clock.soon("look")  # also if the directories cannot be made now: the guard makes them later
+            self.guard.serve(self.settings.queues)
+            self._watch_anew()
+
+    def _watch_anew(self) -> None:
+        """A watch stays with the directories that were there when it began."""
+        self.watch.stop()
+        self.watch.start()
 
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
@@ -308,6 +359,8 @@ class Runner:
                 self._safely(f"the process of {running.job.name}", self._check_gone, running)
         if self.clock.every("limits", limits.LAST_LOOK, moment):
             self._safely("the limits", self._keep_limits, moment)
+        if self.clock.every("orders", LOOK_INTERVAL if self.watch.works else LOOK_INTERVAL_BLIND, moment):
+            self._safely("what is asked for", self._look_at_orders)
         if self.clock.every("look", self._look_interval(), moment):
             self._safely("the queues", self._look)
         self._safely("starting jobs", self._fill_slots)
@@ -321,6 +374,7 @@ class Runner:
             "beat",
             "recover",
             "look",
+            "orders",
             *([self._when_to_start()] if (len(self.backlog) and self._has_room()) or self._has_places() else []),
             *(["limits", "gone"] if self.running else []),
             *(["retry"] if self.endings else []),
@@ -333,15 +387,13 @@ class Runner:
     def _look_interval(self) -> float:
         if not self.watch.works:
             return LOOK_INTERVAL_BLIND
-        return LOOK_INTERVAL_FULL if len(self.backlog) > self.settings.slots else LOOK_INTERVAL
+        return LOOK_INTERVAL_FULL if self.backlog.known > self.settings.slots else LOOK_INTERVAL
 
     def _look(self) -> None:
         """Look at the spool itself, for what the watch did not say."""
         self.backlog.replace(marker for queue in self.settings.queues for marker in spool.waiting(self.home, queue))
         for name in spool.cancel_requests(self.home):
             self._safely(f"the request to stop {name}", self._stop_if_asked, name)
-        for path in self.home.control.glob(f"{self.id}.*"):
-            self._obey(path.name)
         self.places.look()
 
     def _beat(self) -> None:
@@ -370,11 +422,11 @@ class Runner:
     def _linger(self, moment: float) -> None:
         """End when there is nothing to do and nobody who may want something."""
         wanted = self.settings.linger and self.presence.is_wanted(self.settings.linger, moment)
-        if self.running or len(self.backlog) or not self.settings.linger:
+        if self.running or self.backlog.known or not self.settings.linger:
             self.busy_at = moment
         elif moment - self.busy_at > self.settings.linger and not wanted:
-            log.info("nothing to do for %.0f s and no submitter is there", self.settings.linger)
-            self.control("stop")
+            why = f"nothing to do for {self.settings.linger:.0f} s and no submitter is there"
+            self.control(orders.Order("stop", by=self.by, why=why))
 
     # --- Starting ---
 
@@ -398,7 +450,7 @@ class Runner:
 
     def _has_places(self) -> bool:
         """A runner that drains has to; one that ends, or leaves its jobs to the next, starts nothing."""
-        return bool(self.places) and not (self.leaving or self.aborting or self._warming())
+        return bool(self.places) and not (self.paused is None or self.leaving or self.aborting or self._warming())
 
     def _start_in_place(self, marker: spool.Marker, host: str) -> None:
         if marker.job not in self.running and marker.job not in self.endings:
@@ -417,7 +469,7 @@ class Runner:
         return wait == 0 and self.clock.is_due("start", moment)
 
     def _has_room(self) -> bool:
-        if self.draining or self._warming():
+        if self.paused is None or self.draining or self._warming():
             return False
         busy = len(self.running) + len(self.endings)
         return busy < self.settings.slots or busy - self.places.guests(self.running.names) < self.settings.slots
@@ -540,8 +592,7 @@ class Runner:
         if self.guard.is_changed():
             log.warning("%s was deleted, or a part of it; making it again from the jobs", self.home.spool)
             self.guard.make()
-            self.watch.stop()  # it watches what is gone
-            self.watch.start()
+            self._watch_anew()
             self.upkeep.repair_soon()
         running = {name: pid for pid, name in self.running.pids.items()}
         for name, pid in self.guard.lost_claims(running).items():

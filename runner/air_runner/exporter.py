@@ -52,6 +52,10 @@ class Exporter:
         """Whether anybody is told."""
         return self._settings.metrics_interval > 0 or self._settings.metrics_port > 0
 
+    def change(self, settings: RunnerSettings) -> None:
+        """Which queues come first from now on. Called from the daemon's thread."""
+        self._settings = settings
+
     def publish(self, *values: metrics.Values) -> None:
         """What is to be told from now on; nobody may change it any more. Called from the daemon's thread."""
         self._values = values

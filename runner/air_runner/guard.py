@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from air_executor import _files, spool, store
 from air_executor.model import JobState
@@ -14,8 +15,20 @@ class SpoolGuard:
 
     def __init__(self, home: Home, runner_id: str, queues: Iterable[str]) -> None:
         self._home, self._id = home, runner_id
-        self._own = (home.claims(runner_id), *map(home.queue, queues))
+        self._own = self._needed(queues)
         self._seen: tuple[object, ...] = ()
+
+    def _needed(self, queues: Iterable[str]) -> tuple[Path, ...]:
+        return (self._home.claims(self._id), *map(self._home.queue, queues))
+
+    def serve(self, queues: Iterable[str]) -> None:
+        """Make the directories of these queues; a change of the spool that nobody has seen yet is seen all the same."""
+        changed = self.is_changed()
+        self._own, self._seen = self._needed(queues), ()
+        for directory in self._own:
+            _files.make_directory(directory)
+        if not changed:
+            self._seen = self._look()
 
     def make(self) -> None:
         """Make what is not there."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from air_executor import model, runners, spool
+from air_executor import model, orders, runners, spool
 from air_executor.paths import Home
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,15 @@ class Presence:
         except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later
             log.error("cannot write %s: %s", self._home.runner(self._info.id), error.strerror)
 
+    def change(self, *, slots: int, queues: Iterable[str]) -> None:
+        """What the next heartbeat says of slots and queues."""
+        self._info.slots, self._info.queues = slots, list(queues)
+
     def end(self) -> None:
         """Leave, unless jobs are left to the next runner, which then needs to know whose they were."""
         if spool.remove_holder(self._home, self._info.id):
             self._home.runner(self._info.id).unlink(missing_ok=True)
+            orders.drop(self._home, self._info.id)
 
     def is_wanted(self, linger: float, moment: float) -> bool:
         """Whether a submitter said in the last `linger` seconds that it is there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from air_executor import model, spool
@@ -22,22 +22,45 @@ class Backlog:
     def __init__(self) -> None:
         self._heap: list[spool.Marker] = []
         self._known: set[spool.Marker] = set()
+        self._paused: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
+        """How many may start."""
         return len(self._heap)
+
+    @property
+    def known(self) -> int:
+        """How many wait, those of paused queues with them."""
+        return len(self._known)
 
     def add(self, marker: spool.Marker) -> None:
         """Note a waiting job."""
         if marker not in self._known:
             self._known.add(marker)
-            heapq.heappush(self._heap, marker)
+            if marker.queue not in self._paused:
+                heapq.heappush(self._heap, marker)
 
     def replace(self, markers: Iterable[spool.Marker]) -> None:
         """Know exactly these."""
         known = set(markers)
         if known != self._known:
-            self._known, self._heap = known, list(known)
-            heapq.heapify(self._heap)
+            self._known = known
+            self._arrange()
+
+    def pause(self, queues: Iterable[str]) -> None:
+        """Let jobs of exactly these queues wait."""
+        paused = frozenset(queues)
+        if paused != self._paused:
+            self._paused = paused
+            self._arrange()
+
+    def keep_only(self, queues: Container[str]) -> None:
+        """Forget the jobs of all other queues."""
+        self.replace([marker for marker in self._known if marker.queue in queues])
+
+    def _arrange(self) -> None:
+        self._heap = [marker for marker in self._known if marker.queue not in self._paused]
+        heapq.heapify(self._heap)
 
     def pop(self) -> spool.Marker | None:
         """The job to start next; None if there is none."""

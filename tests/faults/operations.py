@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from air_executor import cli, held, model, processes, spool, store
+from air_executor import audit, cli, held, model, orders, pauses, processes, runners, spool, store
 from air_executor.errors import AirExecutorError
 from air_executor.model import JobState, TaskStatus
 from air_executor.sightings import Sightings
@@ -322,6 +322,36 @@ def repair_command(world: World) -> int:
     return cli.main(["--home", str(world.home.root), "repair"])
 
 
+# --- steer ---
+
+
+def served(world: World) -> None:
+    """A runner that obeys nothing, because it is this process."""
+    store.ensure_home(world.home)
+    world.write_runner("r", processes.identify(os.getpid()))
+
+
+def steer(world: World) -> int:
+    """One after the other."""
+    code = cli.main(["--home", str(world.home.root), "queue", "pause", "default"])
+    return code or cli.main(["--home", str(world.home.root), "runner", "set", "r", "--slots", "1"])
+
+
+def expect_steered(world: World, ended: Ended) -> None:
+    """What was asked for is there as a whole or not at all; what was done was noted, and it can be done again."""
+    paused = pauses.names(world.home)
+    noted = [event["what"] for event in audit.latest(world.home, queue="default")]
+    asked = [dict(order.changes) for order in orders.take(world.home, "r", runners.read(world.home, "r").process)]
+    if ended.code == 0:
+        assert (paused, noted, asked) == ({"default"}, ["pause"], [{"slots": 1}])
+    assert noted == ["pause"] if paused else not asked
+    assert asked in ([], [{"slots": 1}])
+    assert pauses.pause(world.home, "default") is not bool(paused) and pauses.resume(world.home, "default")
+    assert pauses.names(world.home) == frozenset()
+    spool.remove_holder(world.home, "r")
+    world.home.runner("r").unlink()
+
+
 def expect_recovered(world: World, _ended: Ended) -> None:
     states = {name: state_of(world, name) for name in store.names(world.home)}
     assert states == {
@@ -368,6 +398,7 @@ OPERATIONS = [
     Operation("ensure new", nothing, program(ensure), expect_ensured),
     Operation("recover", remains_elsewhere, recover, expect_recovered, for_people=False),
     Operation("repair", spoil, repair_command, expect_recovered),
+    Operation("steer", served, steer, expect_steered),
     Operation("prune", some_over, command("prune", "--older-than", "0s"), expect_pruned),
 ]
 BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 
 import pytest
 
-from air_executor import model, processes, usage
+from air_executor import model, pauses, processes, store, usage
+from air_executor.errors import HomeError
 from air_executor.model import JobState
+from air_executor.paths import Home
 from airflow_plugin import patience
+from airflow_plugin.executor import AirExecutor
+from tests.plugin import fleet
 
 TIMEOUT = 600.0
 STARTED = "2026-11-21T12:00:00Z"
@@ -31,6 +36,31 @@ STARTED = "2026-11-21T12:00:00Z"
 )
 def test_who_waits(job: model.Job, working_for: float, expected: bool) -> None:
     assert patience.waits(job, "this", {"served"}, TIMEOUT, working_for) is expected
+
+
+def test_a_task_of_a_paused_queue_is_not_given_up_though_nobody_serves_it(
+    executor: AirExecutor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[set[str]] = []
+    monkeypatch.setattr(patience, "_start_clocks_anew", lambda _, external_ids: told.append(external_ids))
+    task = fleet.make_task()
+    [name] = fleet.hand_over(executor, task)
+    pauses.pause(home, "default")
+    with pytest.raises(NotImplementedError, match="waits for its turn"):
+        executor.revoke_task(ti=task.ti)  # type: ignore[arg-type]
+    assert told == [{task.ti.external_executor_id}]
+    pauses.resume(home, "default")
+    executor.revoke_task(ti=task.ti)  # type: ignore[arg-type]
+    assert store.read(home, name).state is JobState.CANCELLED
+
+
+def test_pauses_that_cannot_be_seen_decide_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_home: Home) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(pauses, "names", refuse)
+    with pytest.raises(HomeError, match="Input/output error"):
+        patience._paused(home)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(59, True), (61, False)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 
 import pytest
 
-from air_executor import held, model, spool, store
+from air_executor import held, model, pauses, processes, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.model import ExitKind
 from air_executor.paths import Home
@@ -422,6 +423,22 @@ def test_a_queue_that_nobody_serves_is_told_once(executor: AirExecutor, home: Ho
     [(event, extra)] = fleet.events_of(executor)
     assert event == "job waits"
     assert name in extra and "runner start --detach --queues gpu" in extra and "AIRFLOW_HOME" in extra
+
+
+def test_that_a_queue_is_paused_is_told_once_and_nobody_gathers_for_it(executor: AirExecutor, home: Home) -> None:
+    [name] = fleet.hand_over(executor, fleet.make_task())
+    assert executor._site is not None
+    moment = model.now()
+    me = processes.identify(os.getpid())
+    runners.write(home, runners.RunnerInfo("r", me, ["default"], 2, "fork", "0", moment, moment, 3.0))
+    assert executor._served_queues(executor._site) == ["default"]
+    pauses.pause(home, "default", by="ana", why="a move")
+    for _ in range(2):
+        executor._next_queues = 0.0
+        executor.sync()
+    [(event, extra)] = fleet.events_of(executor)
+    assert event == "job waits" and name in extra and "by ana: a move; resume it with: air-executor" in extra
+    assert executor._served_queues(executor._site) == []
 
 
 def test_a_job_that_runs_in_a_queue_without_a_runner_is_no_trouble(executor: AirExecutor, home: Home) -> None:

@@ -35,6 +35,29 @@ def test_backlog_knows_a_marker_once() -> None:
     assert len(backlog) == 2
 
 
+def test_backlog_keeps_the_jobs_of_paused_queues_back() -> None:
+    backlog = scheduling.Backlog()
+    light, heavy, late = marker(0, 0, "light"), marker(1, 0, "heavy")._replace(queue="heavy"), marker(0, 9, "late")
+    backlog.add(light)
+    backlog.add(heavy)
+    backlog.pause({"heavy"})
+    backlog.add(late._replace(queue="heavy"))
+    assert (len(backlog), backlog.known) == (1, 3)
+    assert backlog.pop() == light and backlog.pop() is None
+    backlog.replace([light, heavy])
+    assert (len(backlog), backlog.known) == (1, 2)
+    backlog.pause(())
+    assert [backlog.pop(), backlog.pop(), backlog.pop()] == [heavy, light, None]
+    assert backlog.known == 0
+
+
+def test_backlog_forgets_queues_that_are_not_served_any_more() -> None:
+    backlog = scheduling.Backlog()
+    backlog.replace([marker(0, 0, "light"), marker(1, 0, "heavy")._replace(queue="heavy")])
+    backlog.keep_only(["default"])
+    assert backlog.pop() == marker(0, 0, "light") and backlog.known == 0
+
+
 def tasks(**dependencies: list[str]) -> list[model.Task]:
     return [model.Task(command="true", id=name, dependencies=needs) for name, needs in dependencies.items()]
 

@@ -16,7 +16,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import AirExecutorClient, JobState, held, journal, model, processes, repair, runners, spool, store
+from air_executor import (
+    AirExecutorClient,
+    JobState,
+    held,
+    journal,
+    model,
+    orders,
+    processes,
+    repair,
+    runners,
+    spool,
+    store,
+)
 from air_executor.model import ExitKind, Job, Task
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
@@ -75,7 +87,9 @@ def runner(home: Home, launcher: FakeLauncher) -> Iterator[Runner]:
         runner.launchers = [launcher]
         runner._beat()
         runner.guard.make()
+        runner._heed_pauses()
         yield runner
+    runner.notes.close()
 
 
 def out_of_files(*_: object, **__: object) -> None:
@@ -259,10 +273,10 @@ def test_a_job_that_cannot_be_looked_at_hides_no_other(
 
 
 def test_draining_a_runner_that_stops_does_not_keep_it(runner: Runner) -> None:
-    runner.control("stop")
-    runner.control("drain")
+    runner.control(orders.Order("stop"))
+    runner.control(orders.Order("drain"))
     assert runner.stopping
-    runner.control("resume")
+    runner.control(orders.Order("resume"))
     assert not runner.stopping and not runner.draining
 
 

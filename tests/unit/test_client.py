@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import air_executor
-from air_executor import _files, held, journal, pruning, retention, spool, store
+from air_executor import _files, held, journal, processes, pruning, retention, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import (
     HomeError,
@@ -165,7 +165,7 @@ def test_a_user_without_a_name_can_cancel(
     monkeypatch.setattr(getpass, "getuser", nameless)
     submit("a")
     job = api.cancel("a")
-    assert job.exit is not None and job.exit.reason == f"cancelled by user {os.getuid()}"
+    assert job.exit is not None and job.exit.reason == f"cancelled by user {os.getuid()}@{processes.host_name()}"
 
 
 def test_a_job_that_is_not_there_cannot_be_cancelled(api: AirExecutorClient) -> None:

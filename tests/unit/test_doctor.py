@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import _files, cli, doctor, model, preloads, processes, runners, spool, status, store
+from air_executor import _files, cli, doctor, model, pauses, preloads, processes, runners, spool, status, store
 from air_executor.doctor import airflow, facts, filesystem, fixes, system
 from air_executor.doctor import home as of_home
 from air_executor.doctor.findings import Check, Level
@@ -67,7 +67,7 @@ def test_a_sound_home_has_no_finding(sound: Home) -> None:
     before = snapshot(sound)
     found = examine(sound)
     assert bad(found) == [] and doctor.remedies(found) == []
-    quiet = {Check.DRAINING, Check.COMPONENT, Check.WRITE}  # which say something only when something is wrong
+    quiet = {Check.DRAINING, Check.PAUSED, Check.COMPONENT, Check.WRITE}  # which speak only of what is wrong
     assert {finding.check for finding in found} == set(Check) - quiet
     assert changed(before, snapshot(sound)) == set(), "looking leaves nothing"
 
@@ -130,6 +130,13 @@ def half_a_job(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
 def half_a_look(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
     path = dead_writer(home.root / "x")
     path.mkdir()
+    return [path]
+
+
+def half_a_pause(home: Home, _: pytest.MonkeyPatch) -> list[Path]:
+    home.paused.mkdir(mode=0o700)
+    path = dead_writer(home.pause("q"))
+    path.touch(mode=0o600)
     return [path]
 
 
@@ -230,6 +237,13 @@ def unserved(home: Home, _: pytest.MonkeyPatch) -> None:
     store.submit(home, store.Submission(Job("w2", queue="gpu"), [Task("true")]))
 
 
+def paused(queue: str) -> Callable[[Home, pytest.MonkeyPatch], None]:
+    def plant(home: Home, _: pytest.MonkeyPatch) -> None:
+        pauses.pause(home, queue, by="ana", why="a move")
+
+    return plant
+
+
 def refused_module(home: Home, _: pytest.MonkeyPatch) -> None:
     module = preloads.Module(preloads.Verdict.REFUSED, why="it starts threads")
     known = preloads.Knowledge(templates={TEMPLATE: preloads.Learned(modules={"grpc": module})})
@@ -302,11 +316,14 @@ PLANTS = {
     "no runner": Plant(Check.RUNNER, "runner start --detach", no_runner, "no runner takes jobs"),
     "dead with jobs": Plant(Check.RUNNER, "runner start --detach", dead_with_jobs, "is gone and left 1 job"),
     "unserved queue": Plant(Check.QUEUE, "runner start --detach --queues gpu", unserved, "waits in the queue gpu"),
+    "paused queue": Plant(Check.QUEUE, "queue resume default", paused("default"), "by ana: a move"),
+    "paused ahead": Plant(Check.PAUSED, "queue resume later", paused("later"), "by ana: a move"),
+    "unfinished pause": Plant(Check.LEFTOVERS, "doctor --fix", half_a_pause),
     "ill template": Plant(
         Check.TEMPLATES, f"import {TEMPLATE}", runner(ill={TEMPLATE: "not ready after 60 s"}), "exec starts its jobs"
     ),
     "refused module": Plant(Check.TEMPLATES, "runner preload --refuse grpc", refused_module, "it starts threads"),
-    "clock of a runner": Plant(Check.CLOCKS, "timedatectl", runner(heartbeat_at=ago(-60)), "in the future"),
+    "clock of a runner": Plant(Check.CLOCKS, "timedatectl", runner(heartbeat_at=ago(-3600)), "in the future"),
     "clock of a file server": Plant(
         Check.CLOCKS, "timedatectl", patched(filesystem.repair, "home_time", lambda home: OLD), "behind"
     ),
