@@ -55,6 +55,20 @@ CREATE TABLE label (name TEXT, value TEXT, job INTEGER, PRIMARY KEY (name, value
 """
 
 
+_PRAGMAS = (
+    "cell_size_check = ON",
+    "trusted_schema = OFF",
+    "temp_store = MEMORY",
+    "cache_size = -16000",
+    "wal_autocheckpoint = 4000",
+    "synchronous = NORMAL",
+)
+
+
+class _Foreign(Exception):
+    """The file is none of ours, or of an earlier schema."""
+
+
 class Unusable(AirExecutorError):
     """The file is damaged, locked for too long, or the disk refuses: `Database.replace` finds another way."""
 
@@ -201,19 +215,16 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         if os.path.lexists(self._path):
             try:
-                connection = _connect(self._path)
-                if _is_ours(connection):
-                    return connection
-                connection.close()
+                return _connect(self._path)
+            except _Foreign:
+                pass
             except sqlite3.DatabaseError as error:
                 if _is_refusal(error):
                     raise
         _remove(self._path)
         self._tidy()
         _files.write_new(self._path, b"")
-        connection = _connect(self._path)
-        _create(connection)
-        return connection
+        return _connect(self._path, new=True)
 
     def _tidy(self) -> None:
         """Remove the files of hosts that nobody used for a long time."""
@@ -303,42 +314,43 @@ def put(connection: sqlite3.Connection, name: str, value: object) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, new: bool = False) -> sqlite3.Connection:
+    """A connection to a file of this schema.
+
+    Args:
+        new: whether the file is empty, and is to become one.
+
+    Raises:
+        _Foreign: it is something else.
+        Unusable: it is of a later version, which may be using it.
+    """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise sqlite3.DatabaseError(f"{path} is not a file")
+        raise _Foreign
     uri = f"{path.absolute().as_uri()}?mode=rw"  # it is made by us, with our mode, and never by SQLite
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     try:
-        for pragma in (
-            "cell_size_check = ON",
-            "trusted_schema = OFF",
-            "temp_store = MEMORY",
-            "cache_size = -16000",
-            "wal_autocheckpoint = 4000",
-        ):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise sqlite3.OperationalError("unable to open a write-ahead log")
-        connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the log, too
+        if new:
+            _create(connection)
+        else:
+            _check_schema(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _is_ours(connection: sqlite3.Connection) -> bool:
-    """Whether it is a file of this schema.
-
-    Raises:
-        Unusable: it is of a later one; whoever made it may be using it.
-    """
+def _check_schema(connection: sqlite3.Connection) -> None:
     program = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if program == _APPLICATION and version > SCHEMA:
-        connection.close()
+    if program != _APPLICATION or version < SCHEMA:
+        raise _Foreign
+    if version > SCHEMA:
         raise Unusable("the index was made by a later version")
-    return bool(program == _APPLICATION and version == SCHEMA)
 
 
 def _create(connection: sqlite3.Connection) -> None:

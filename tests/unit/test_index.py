@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from air_executor import held, model, pruning, retention, store
+from air_executor import doctor, held, model, pruning, repair, retention, store
 from air_executor.errors import AirExecutorError
 from air_executor.index import Filter, Index, JobRow, database, looking, rows
 from air_executor.index.database import host_name
@@ -315,6 +316,51 @@ def without_tables(path: Path) -> None:
         connection.execute("DROP TABLE label")
         connection.execute("DROP TABLE meta")
     connection.close()
+
+
+def test_nothing_that_looks_after_a_home_minds_it(home: Home, index: Index, submit: Submit) -> None:
+    submit()
+    finish(home, "job")
+    index.refresh()
+    before = {path.name: path.stat().st_ino for path in home.index.iterdir()}
+    assert list(repair.repair(home)) == []
+    assert not [each for each in doctor.examine_inside(home) if "index" in each.text]
+    assert list(pruning.prune(home, retention.Policy(keep=0))) == ["job"]
+    assert {path.name: path.stat().st_ino for path in home.index.iterdir()} == before
+
+
+def test_a_directory_that_is_closed_to_us_is_a_damaged_job(tmp_path: Path) -> None:
+    """Root may look everywhere, so somebody else looks."""
+    import hashlib  # what is not loaded yet, the other may not load
+
+    assert hashlib.sha256
+    with tempfile.TemporaryDirectory() as directory:
+        home = Home(Path(directory) / "home")
+        for name in ("open", "closed"):
+            store.ensure_home(home)
+            store.submit(home, store.Submission(model.Job(name), [model.Task("true")]))
+        closed = home.job("closed").root
+        if os.getuid() == 0:
+            for path in [Path(directory), home.root, *home.root.rglob("*")]:
+                os.chown(path, 65534, 65534)
+        closed.chmod(0)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                if os.getuid() == 0:
+                    os.setgroups([])
+                    os.setgid(65534)
+                    os.setuid(65534)
+                with Index(home) as index:
+                    index.refresh()
+                    states = {job.name: job.exit_kind for job in index.page().jobs}
+                    code = 0 if states == {"open": None, "closed": "damaged"} else 2
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        closed.chmod(0o700)
+        assert code == 0
 
 
 DAMAGE = [garbage, cut, zeros, empty, foreign, old, link, removed, without_tables]
