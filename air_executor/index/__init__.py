@@ -14,7 +14,8 @@ be written, it is in memory. Being a cache, it may lag: `looking` says what is s
 =============  ========================================================
 `filters`      which jobs are meant, as values and as SQL
 `rows`         what is kept of a job
-`database`     the file: opening, damage, several readers, the way out into memory
+`files`        the file: its tables, opening it, whose it is
+`database`     damage, several readers, the way out into memory
 `looking`      when to look at which directories
 `reading`      looking at a job, and keeping what it says
 `pages`        jobs newest first, counts, what there is to choose from
@@ -32,7 +33,8 @@ from typing import TypeVar
 
 from air_executor.index import consumption, history, pages
 from air_executor.index.consumption import Group, Spread
-from air_executor.index.database import Database, Unusable
+from air_executor.index.database import Database
+from air_executor.index.files import Unusable
 from air_executor.index.filters import EVERYTHING, Filter
 from air_executor.index.history import History, Step, Times
 from air_executor.index.looking import Looker, Progress

@@ -17,67 +17,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from air_executor import _files, processes
+from air_executor import _files
 from air_executor.errors import AirExecutorError
+from air_executor.index import files
+from air_executor.index.files import Unusable
 from air_executor.paths import Home
 
-SCHEMA = 1
-"""Of the file; another one is made anew, and a later one left alone."""
-_APPLICATION = 0x41495245
-"""SQLite's number for files of one program."""
-_BUSY_MS = 5000
 _LOCK_WAIT = 5.0
 _KEPT_DAYS = 30
 """So long the file of a host is kept that nobody has used: containers may have another name each time."""
-
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE job (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, job_id TEXT NOT NULL, state TEXT NOT NULL, queue TEXT NOT NULL,
-  trigger TEXT NOT NULL, attempt INTEGER, priority INTEGER, created REAL NOT NULL, queued REAL NOT NULL, started REAL,
-  finished REAL, wait REAL, run REAL, exit_kind TEXT, reason TEXT, exit_code INTEGER, exit_signal INTEGER, runner TEXT,
-  wall REAL, cpu REAL, max_rss REAL, max_tree_rss REAL, dag_id TEXT,
-  place TEXT, damaged INTEGER NOT NULL, inode INTEGER, modified INTEGER, size INTEGER, labels TEXT NOT NULL);
-CREATE INDEX job_created ON job (created);
-CREATE INDEX job_state ON job (state, created);
-CREATE INDEX job_queue ON job (queue, created);
-CREATE INDEX job_dag ON job (dag_id, created, state, queue, trigger);
-CREATE INDEX job_finished ON job (finished, dag_id, state, queue, wait, run);
-CREATE TABLE label (name TEXT, value TEXT, job INTEGER, PRIMARY KEY (name, value, job)) WITHOUT ROWID;
-"""
-
-
-_PRAGMAS = (
-    "cell_size_check = ON",
-    "trusted_schema = OFF",
-    "temp_store = MEMORY",
-    "cache_size = -16000",
-    "wal_autocheckpoint = 4000",
-    "synchronous = NORMAL",
-)
-
-
-class _Foreign(Exception):
-    """The file is none of ours, or of an earlier schema."""
-
-
-class Unusable(AirExecutorError):
-    """The file is damaged, locked for too long, or the disk refuses: `Database.replace` finds another way."""
 
 
 class Database:
     """Connections to the file, for any thread, also after a fork; or one to memory."""
 
     def __init__(self, home: Home) -> None:
-        host = host_name()
+        host = files.host_name()
         self.looking = _files.Lock(home.index_looking(host))
         self.in_memory = False
         self.generation = 0
@@ -156,7 +116,7 @@ class Database:
     def _take_memory(self) -> sqlite3.Connection:
         if self._memory is None:
             self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            self._memory.executescript(_TABLES)
+            self._memory.executescript(files.TABLES)
             self.generation += 1
         return self._memory
 
@@ -200,7 +160,7 @@ class Database:
         try:
             connection = self._connect()
             opened = (os.getpid(), _files.identity(self._path))
-            stamp = get(connection, "stamp")
+            stamp = files.get(connection, "stamp")
             with self._pool_lock:
                 if self._opened != opened:
                     self._drop_connections()
@@ -215,24 +175,26 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         if os.path.lexists(self._path):
             try:
-                return _connect(self._path)
-            except _Foreign:
+                return files.connect(self._path)
+            except files.Foreign:
                 pass
             except sqlite3.DatabaseError as error:
-                if _is_refusal(error):
+                if files.is_refusal(error):
                     raise
-        _remove(self._path)
+        files.remove(self._path)
         self._tidy()
         _files.write_new(self._path, b"")
-        return _connect(self._path, new=True)
+        return files.connect(self._path, new=True)
 
     def _tidy(self) -> None:
         """Remove the files of hosts that nobody used for a long time."""
         for path in self._path.parent.glob("*.sqlite"):
             with contextlib.suppress(OSError):
-                used = max(each.stat().st_mtime for each in _files_of(path) if each.exists())
+                used = max(each.stat().st_mtime for each in files.files_of(path) if each.exists())
                 if time.time() - used > _KEPT_DAYS * 86400:
-                    _remove(path)
+                    files.remove(path)
+                    for lock in (".lock", ".looking"):
+                        path.with_suffix(lock).unlink(missing_ok=True)
 
     def replace(self, why: Exception) -> None:
         """Make the index anew: in a file, and if that was of no use either, in memory."""
@@ -243,7 +205,7 @@ class Database:
         if self._failures < 3 and self._opened[1] != _files.identity(self._path):
             return  # somebody has replaced it already
         cause = why.__cause__
-        refused = isinstance(cause, sqlite3.Error) and _is_refusal(cause)
+        refused = isinstance(cause, sqlite3.Error) and files.is_refusal(cause)
         if self._failures > 1 or refused or not self._remove():
             self._to_memory()
 
@@ -252,7 +214,7 @@ class Database:
             if not self._lock.acquire(wait=_LOCK_WAIT):
                 return False
             try:
-                _remove(self._path)
+                files.remove(self._path)
             finally:
                 self._lock.release()
             self._give_back(self._open())
@@ -286,96 +248,3 @@ class Database:
 
 
 _INHERITED: list[sqlite3.Connection] = []
-
-
-def host_name() -> str:
-    """The host as the name of a file; the whole name, as two that share the first part may share the home."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", socket.gethostname()).strip("-.")[:100] or "host"
-
-
-def belongs_elsewhere(connection: sqlite3.Connection) -> bool:
-    """Whether another host of the same name has taken the file over."""
-    return get(connection, "boot") != processes.boot_id()
-
-
-def take_over(connection: sqlite3.Connection) -> None:
-    """Make the file this host's. Whose it was cannot be told from this one before it was started anew."""
-    put(connection, "boot", processes.boot_id())
-
-
-def get(connection: sqlite3.Connection, name: str) -> object:
-    """A value that was put; None if there is none."""
-    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return found[0] if found else None
-
-
-def put(connection: sqlite3.Connection, name: str, value: object) -> None:
-    """Keep a value beside the jobs."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
-
-
-def _connect(path: Path, *, new: bool = False) -> sqlite3.Connection:
-    """A connection to a file of this schema.
-
-    Args:
-        new: whether the file is empty, and is to become one.
-
-    Raises:
-        _Foreign: it is something else.
-        Unusable: it is of a later version, which may be using it.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise _Foreign
-    uri = f"{path.absolute().as_uri()}?mode=rw"  # it is made by us, with our mode, and never by SQLite
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
-    try:
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            raise sqlite3.OperationalError("unable to open a write-ahead log")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the log, too
-        if new:
-            _create(connection)
-        else:
-            _check_schema(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check_schema(connection: sqlite3.Connection) -> None:
-    program = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if program != _APPLICATION or version < SCHEMA:
-        raise _Foreign
-    if version > SCHEMA:
-        raise Unusable("the index was made by a later version")
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {SCHEMA};"
-    )
-    put(connection, "stamp", os.urandom(8).hex())
-    connection.execute("COMMIT")
-
-
-_REFUSALS = ("full", "readonly", "unable to open", "locked", "permission")
-
-
-def _is_refusal(error: sqlite3.Error) -> bool:
-    """Whether the disk or another process refused, so that the same file would be of no use again.
-
-    By the words, as Python 3.10 does not tell SQLite's numbers.
-    """
-    return isinstance(error, sqlite3.OperationalError) and any(word in str(error).lower() for word in _REFUSALS)
-
-
-def _files_of(path: Path) -> list[Path]:
-    return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
-
-
-def _remove(path: Path) -> None:
-    for each in reversed(_files_of(path)):
-        each.unlink(missing_ok=True)

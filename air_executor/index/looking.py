@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from air_executor import model, spool, validation
 from air_executor.errors import AirExecutorError, CorruptFileError
-from air_executor.index import database, reading, rows
+from air_executor.index import files, reading, rows
 from air_executor.index.database import Database
 from air_executor.index.reading import BATCH
 from air_executor.paths import Home
@@ -77,7 +77,7 @@ class Looker:
         deadline = time.monotonic() + budget
         self._have_turn(0.0, lambda: self._look_around(deadline))
         with self._database.reading() as connection:
-            unread = database.get(connection, "unread")
+            unread = files.get(connection, "unread")
         return Progress(unread if isinstance(unread, int) else 0)
 
     def catch_up(self) -> None:
@@ -101,7 +101,7 @@ class Looker:
                 if not lock.acquire(wait=wait):
                     return False
             except (OSError, CorruptFileError) as error:
-                raise database.Unusable(str(error)) from error
+                raise files.Unusable(str(error)) from error
             try:
                 work()
                 return True
@@ -135,13 +135,13 @@ class Looker:
     def _begin(self) -> None:
         with self._database.reading() as connection:
             is_new = self._generation != self._database.generation
-            elsewhere = not is_new and database.belongs_elsewhere(connection)
+            elsewhere = not is_new and files.belongs_elsewhere(connection)
         if elsewhere:
             self._database.leave()
         if self._generation != self._database.generation:
             with self._database.writing() as connection:
-                database.take_over(connection)
-                listed = database.get(connection, "listed")
+                files.take_over(connection)
+                listed = files.get(connection, "listed")
             self._forget()
             self._names = _Settling(listed if isinstance(listed, int) else None)
             self._generation = self._database.generation
@@ -151,11 +151,11 @@ class Looker:
         unread = len(self._unread) + len(self._undated)
         listed = self._names.settled if not unread and not self._gone else None
         with self._database.reading() as connection:
-            same = (database.get(connection, "unread"), database.get(connection, "listed")) == (unread, listed)
+            same = (files.get(connection, "unread"), files.get(connection, "listed")) == (unread, listed)
         if not same:
             with self._database.writing() as connection:
-                database.put(connection, "unread", unread)
-                database.put(connection, "listed", listed)
+                files.put(connection, "unread", unread)
+                files.put(connection, "listed", listed)
         self._database.works()
 
     def _living(self) -> list[str]:
@@ -218,7 +218,7 @@ class Looker:
     def _sweep(self, deadline: float, *, all_of_it: bool = False) -> None:
         """Look at all jobs in turn, as far as the time goes; several processes share one sweep."""
         with self._database.reading() as connection:
-            cursor, swept = database.get(connection, "cursor"), database.get(connection, "swept")
+            cursor, swept = files.get(connection, "cursor"), files.get(connection, "swept")
         if all_of_it:
             cursor = 0
         elif not isinstance(cursor, int):
@@ -229,9 +229,9 @@ class Looker:
             cursor, names = reading.changed_after(self._home, self._database, cursor, _CHUNK)
             self._look(names, _NEVER)
         with self._database.writing() as connection:
-            database.put(connection, "cursor", cursor)
+            files.put(connection, "cursor", cursor)
             if cursor is None:
-                database.put(connection, "swept", time.time())
+                files.put(connection, "swept", time.time())
 
     def _look(self, names: list[str], deadline: float) -> list[str]:
         """Look at these jobs, and read those that have changed; those that there was no time for are returned."""

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from air_executor import doctor, held, model, pruning, repair, retention, store
 from air_executor.errors import AirExecutorError
-from air_executor.index import Filter, Index, JobRow, database, looking, rows
-from air_executor.index.database import host_name
+from air_executor.index import Filter, Index, JobRow, files, looking, rows
+from air_executor.index.files import host_name
 from air_executor.paths import Home
 from air_executor.testing import wait_for
 
@@ -395,7 +395,7 @@ def test_a_later_version_keeps_its_file(home: Home, index: Index, submit: Submit
     index.refresh()
     index.close()
     with sqlite3.connect(file_of(home)) as connection:
-        connection.execute(f"PRAGMA user_version = {database.SCHEMA + 1}")
+        connection.execute(f"PRAGMA user_version = {files.SCHEMA + 1}")
     connection.close()
     before = file_of(home).stat().st_ino
     with Index(home) as second:
@@ -548,7 +548,7 @@ def test_another_host_of_the_same_name_gets_the_file(home: Home, index: Index, s
     submit()
     index.refresh()
     with index._database.writing() as connection:
-        database.put(connection, "boot", "of another host")
+        files.put(connection, "boot", "of another host")
     submit("second")
     for _ in range(2):
         index.refresh()
