@@ -168,6 +168,8 @@ class Trouble:
     advice: str = ""
     """What the command in `fix` does."""
     fix: str = ""
+    wanted: bool = False
+    """Whether somebody wants it so, and may have forgotten it."""
 
     @property
     def sentence(self) -> str:
@@ -209,7 +211,7 @@ def _queue_troubles(home: Home, status: Status) -> Iterator[Trouble]:
         waits = f"{_jobs(queue.waiting)} {'waits' if queue.waiting == 1 else 'wait'} in the queue {queue.name}"
         if queue.waiting and queue.paused:
             resume = command(home, "queue", "resume", queue.name)
-            yield Trouble("queue", f"{waits}, which is {queue.paused}", "resume it with", resume)
+            yield Trouble("queue", f"{waits}, which is {queue.paused}", "resume it with", resume, wanted=True)
         elif queue.waiting and not queue.served_by:
             start = status.start if queue.name == "default" else runners.start_command(home, queue.name)
             yield Trouble("queue", f"{waits} and no runner serves it", _START, start)

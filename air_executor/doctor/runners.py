@@ -54,7 +54,8 @@ def check_troubles(
     )
     troubles = status.find_troubles(found)
     for trouble in troubles:
-        yield problem(_CHECKS[trouble.about], trouble.text, trouble.fix or _start_components(home))
+        say = warn if trouble.wanted else problem
+        yield say(_CHECKS[trouble.about], trouble.text, trouble.fix or _start_components(home))
     about = {trouble.about for trouble in troubles}
     if "runner" not in about:
         yield ok(Check.RUNNER, ", ".join(info.id for info in alive))

@@ -408,6 +408,16 @@ def test_status_and_doctor_use_the_same_words(home: Home, monkeypatch: pytest.Mo
     assert (trouble.text, trouble.fix) == (finding.text, finding.fix)
 
 
+def test_what_somebody_wants_so_is_a_warning(sound: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused("default")(sound, monkeypatch)
+    unserved(sound, monkeypatch)
+    levels = {
+        finding.text.partition(" queue ")[2].partition(" ")[0].strip(","): finding.level
+        for finding in bad(examine(sound))
+    }
+    assert levels == {"default": Level.WARNING, "gpu": Level.PROBLEM}
+
+
 # --- The command ---
 
 
