@@ -57,7 +57,7 @@ def run_one(client: AirExecutorClient, name: str, queue: str = "default") -> Non
 
 def heard_of_pauses(home: Home, *queues: str) -> None:
     said = f"paused queues: {', '.join(queues) or 'none'}"
-    wait_for(lambda: said == home.runner_log.read_text().rpartition("] ")[2].strip() or said in _last_said(home))
+    wait_for(lambda: _last_said(home).endswith(said), what=f"{said!r} in the runner's log")
 
 
 def _last_said(home: Home) -> str:
