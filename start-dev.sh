@@ -14,7 +14,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
 mode=foreground
 port=8080
-extras=airflow
+extras=top,airflow
 
 usage() {
   cat <<TEXT

@@ -64,10 +64,10 @@ def failure(home: Home, name: str, lines: int = 20) -> str:
     """
     job = store.read_or_damaged(home, store.name_of(home, name))
     tasks = tasks_of(home, job)
-    said = [_one_line(f"the job {job.name} " + _how(job))]
+    said = [one_line(f"the job {job.name} " + _how(job))]
     first = find_culprit(tasks)
     if first is not None:
-        said.append(_one_line(f"task {first}: {_why(tasks[first])}"))
+        said.append(one_line(f"task {first}: {_why(tasks[first])}"))
     if len(tasks) > 1:
         said.append(_count(tasks))
     if first is not None and lines > 0:
@@ -191,7 +191,7 @@ def read_tail(path: Path, lines: int) -> list[str]:
     shown: list[str] = []
     room = TAIL_LENGTH
     for line in reversed(found[-lines:]):
-        line = _shorten(_one_line(line.rstrip("\r").rpartition("\r")[2]))
+        line = _shorten(one_line(line.rstrip("\r").rpartition("\r")[2]))
         room -= len(line) + 1
         if room < 0:
             shown.append("...")
@@ -217,7 +217,7 @@ def _shorten(line: str) -> str:
     return line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}... ({len(line)} characters)"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text that a terminal, or a page, only shows and never obeys."""
     if text.isprintable():
         return text

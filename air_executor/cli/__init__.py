@@ -30,6 +30,7 @@ from air_executor.cli import (
     status,
     submit,
     task,
+    top,
     upkeep,
     usage,
 )
@@ -66,6 +67,7 @@ _COMMANDS = (
     runner,
     queue,
     status,
+    top,
     metrics,
     doctor,
     upkeep,

@@ -50,7 +50,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(
-    commands: Commands, name: str, run: Run, *, help: str | None, examples: Sequence[str] = (), text: str = ""
+    commands: Commands,
+    name: str,
+    run: Run,
+    *,
+    help: str | None,
+    examples: Sequence[str] = (),
+    text: str = "",
+    has_json: bool = True,
 ) -> argparse.ArgumentParser:
     """Add a command with the options that all have. A command without help is not shown."""
     shown = {"help": help} if help else {}
@@ -60,7 +67,8 @@ def add_command(
     parser.set_defaults(run=run)
     # Also after the command; SUPPRESS, because a default would overwrite what was given before it.
     parser.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the home (see air-executor --help)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if has_json:
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.say_json([model.to_dict(job) for job in shown])
         return 0
-    output.table(("NAME", "STATE", "QUEUE", "CREATED", "TOOK", "EXIT"), [_row(job) for job in shown], flexible=_CUT)
+    headers = ("NAME", "STATE", "QUEUE", "CREATED", "TOOK", "EXIT")
+    output.table(headers, [_row(job) for job in shown], flexible=_CUT, optional=("QUEUE", "TOOK"))
     if len(found) > len(shown):
         output.note(f"there are more; --all shows them all, --limit N the newest (now {limit})")
     return 0
@@ -109,6 +110,18 @@ def took(job: model.Job) -> float | None:
     if job.usage is not None and isinstance(job.usage.get("wall_s"), (int, float)):
         return float(job.usage["wall_s"])
     return max(0.0, _age(job.started_at) - (_age(job.finished_at) if job.finished_at else 0.0))
+
+
+def waited(job: model.Job) -> float | None:
+    """Seconds from its queue to its start, or until now; None where that says nothing, of one that never started."""
+    if job.started_at is None and job.state.terminal:
+        return None
+    return between(job.queued_at, job.started_at)
+
+
+def between(start: str | None, end: str | None) -> float | None:
+    """Seconds between two moments, the second of which may be now; None if there was no first."""
+    return max(0.0, _age(start) - (_age(end) if end else 0.0)) if start else None
 
 
 def _age(moment: str) -> float:

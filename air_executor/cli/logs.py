@@ -11,22 +11,19 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
-import stat
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from air_executor.cli import arguments, lookup, output
 from air_executor.errors import CorruptFileError, NotFoundError, WaitTimeoutError
 
 if TYPE_CHECKING:
     from air_executor import model
+    from air_executor.cli.tails import Tail
     from air_executor.client import AirExecutorClient
 
 _FIRST_PAUSE, _LAST_PAUSE, _GROWTH = 0.02, 0.3, 1.3
-_CHUNK = 1 << 16
 
 
 def add(commands: arguments.Commands) -> None:
@@ -91,64 +88,6 @@ def follow(
         time.sleep(pause)
 
 
-class _Tail:
-    """A log file and how much of it was read."""
-
-    def __init__(self, task: str, path: Path, lines: int | None) -> None:
-        self.task = task
-        self.path = path
-        self.offset = 0
-        self.rest = b""
-        """The beginning of a line whose end is not written yet."""
-        if lines is not None and path.is_file():
-            with path.open("rb") as file:
-                self.offset = last_lines(file, lines)
-
-    def read(self) -> Iterator[bytes]:
-        """What is new."""
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return
-        if not stat.S_ISREG(found.st_mode):  # one would wait for the other end of a fifo
-            return
-        size = found.st_size
-        with self.path.open("rb") as file:
-            if size < self.offset:
-                self.offset, self.rest = _begin_again(file), b""
-            file.seek(self.offset)
-            while self.offset < size and (data := file.read(min(_CHUNK, size - self.offset))):
-                self.offset += len(data)
-                yield data
-
-
-def _begin_again(file: IO[bytes]) -> int:
-    """Where to go on in a log that is shorter than it was: cut off at a limit, which its last line says, or anew."""
-    from air_executor import cuts
-
-    last = last_lines(file, 1)
-    file.seek(last)
-    return last if file.read(len(cuts.NOTICE)) == cuts.NOTICE.encode() else 0
-
-
-def last_lines(file: IO[bytes], lines: int) -> int:
-    """Where the last `lines` lines begin; reads from the end, because a log may be large."""
-    end = position = file.seek(0, 2)
-    while position > 0:
-        start = max(0, position - _CHUNK)
-        file.seek(start)
-        data = file.read(position - start)
-        at = len(data)
-        while (at := data.rfind(b"\n", 0, at)) >= 0:
-            if start + at + 1 == end:  # the newline that ends the last line separates it from nothing
-                continue
-            lines -= 1
-            if lines == 0:
-                return start + at + 1
-        position = start
-    return 0
-
-
 class _Printer:
     """Writes pieces of logs; those of several tasks line by line, with the task before each."""
 
@@ -157,7 +96,7 @@ class _Printer:
         self._json = as_json
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
 
-    def write(self, tail: _Tail, data: bytes, *, last: bool) -> None:
+    def write(self, tail: Tail, data: bytes, *, last: bool) -> None:
         """Print what can be printed; a line that is not whole waits, unless it is the last."""
         if self._json:
             decoder = self._decoders.setdefault(tail.task, codecs.getincrementaldecoder("utf-8")("replace"))
@@ -169,11 +108,14 @@ class _Printer:
             *lines, tail.rest = (tail.rest + data).split(b"\n")
             if last and tail.rest:
                 lines, tail.rest = [*lines, tail.rest], b""
+            prefix = output.paint(f"{tail.task} |", "blue").encode()
             for line in lines:
-                sys.stdout.buffer.write(tail.task.encode() + b" | " + line + b"\n")
+                sys.stdout.buffer.write(prefix + b" " + line + b"\n")
 
 
-def _tails(client: AirExecutorClient, name: str, task: str | None, lines: int | None) -> list[_Tail]:
+def _tails(client: AirExecutorClient, name: str, task: str | None, lines: int | None) -> list[Tail]:
+    from air_executor.cli.tails import Tail
+
     paths = client.home.job(name)
     try:
         ids = [each.id for each in client.get_tasks(name)]
@@ -182,10 +124,10 @@ def _tails(client: AirExecutorClient, name: str, task: str | None, lines: int | 
         ids = sorted(path.stem for path in paths.logs.glob("*.log"))
     if task is not None and task not in ids:
         raise NotFoundError(f"the job {name} has no task {task}; it has {', '.join(ids[:10])}")
-    return [_Tail(each, paths.log(each), lines) for each in ids if task in (None, each)]
+    return [Tail(each, paths.log(each), lines) for each in ids if task in (None, each)]
 
 
-def _print_new(tails: list[_Tail], printer: _Printer, *, last: bool) -> bool:
+def _print_new(tails: list[Tail], printer: _Printer, *, last: bool) -> bool:
     grown = False
     sys.stdout.flush()  # what was said as text goes before what is written as bytes
     for tail in tails:

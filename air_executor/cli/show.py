@@ -17,8 +17,10 @@ from air_executor.errors import CorruptFileError
 if TYPE_CHECKING:
     from air_executor import model
     from air_executor.client import AirExecutorClient
+    from air_executor.paths import Home
 
 
+_WORTH_TELLING = 0.1
 SHOWN = 100
 """A job may have 10,000 tasks and twice as many events."""
 
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     client = lookup.open_client(args)
     name = lookup.find_job(client.home, args.job)
     job = client.get_job(name)
-    events = [_presentable(event) for event in journal.read(client.home.job(name).events)]
+    events = [presentable(event) for event in journal.read(client.home.job(name).events)]
     try:
         tasks = client.get_tasks(name)
     except CorruptFileError as error:
@@ -51,11 +53,12 @@ def run(args: argparse.Namespace) -> int:
         output.note_error(error)
     if args.json:
         facts = {"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events}
-        output.say_json({**facts, "result": _result(client, job, tasks), "paused": _paused(client, job)})
+        output.say_json({**facts, "result": _result(client, job, tasks), "paused": paused(client.home, job)})
         return 0
     paths = client.home.job(name)
     result = paths.result if paths.result.exists() else None
-    output.pairs({**_job_facts(job), "waits": _paused(client, job), "directory": paths.root, "result": result})
+    waits = paused(client.home, job)
+    output.pairs({**job_facts(job), "waits": waits, "directory": paths.root, "result": result})
     _show_tasks(tasks if args.all else tasks[:SHOWN])
     _show_history(events if args.all else events[-SHOWN:])
     if not args.all and max(len(tasks), len(events)) > SHOWN:
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _presentable(event: dict[str, Any]) -> dict[str, Any]:
+def presentable(event: dict[str, Any]) -> dict[str, Any]:
     """Tasks that were added are in the event as a whole, with their environments."""
     from air_executor import journal
 
@@ -75,11 +78,11 @@ def _presentable(event: dict[str, Any]) -> dict[str, Any]:
     return {**event, "tasks": ids}
 
 
-def _paused(client: AirExecutorClient, job: model.Job) -> str | None:
+def paused(home: Home, job: model.Job) -> str | None:
     """Why a job that waits will not start now, if somebody wanted that."""
     from air_executor import pauses
 
-    if job.state != "waiting" or (found := pauses.read(client.home, job.queue)) is None:
+    if job.state != "waiting" or (found := pauses.read(home, job.queue)) is None:
         return None
     return f"its queue is {found}"
 
@@ -105,8 +108,8 @@ def _task_facts(task: model.Task) -> dict[str, Any]:
     return {key: value for key, value in _without_extra(task).items() if key != "env"}
 
 
-def _job_facts(job: model.Job) -> dict[str, object]:
-    process = job.runner
+def job_facts(job: model.Job) -> dict[str, object]:
+    """What is said of a job, by how it is called."""
     return {
         "name": job.name,
         "id": job.id,
@@ -120,12 +123,21 @@ def _job_facts(job: model.Job) -> dict[str, object]:
         "queued": job.queued_at if job.queued_at != job.created_at else None,
         "started": job.started_at,
         "finished": job.finished_at,
+        "waited": output.duration(listing.waited(job)),
         "took": output.duration(listing.took(job)),
         "limits": _limits(job),
-        "runner": process and f"{process.runner or 'unknown'} (process {process.pid} on {process.host})",
+        "runner": _runner(job),
         **_exit_facts(job),
-        "usage": ", ".join(f"{key} {value}" for key, value in (job.usage or {}).items()),
+        "usage": _usage(job),
     }
+
+
+def _runner(job: model.Job) -> str | None:
+    process = job.runner
+    if process is None:
+        return None
+    ready = f", ready for {output.duration(process.waited)} before" if process.waited >= _WORTH_TELLING else ""
+    return f"{process.runner or 'unknown'} (process {process.pid} on {process.host}{ready})"
 
 
 def _limits(job: model.Job) -> str:
@@ -135,6 +147,7 @@ def _limits(job: model.Job) -> str:
         ("output", job.output_mb and f"{job.output_mb} MiB"),
         ("nice", job.nice),
         ("max parallel", job.max_parallel),
+        ("on failure", job.on_failure if job.on_failure != "continue" else None),
     )
     return ", ".join(f"{name} {value}" for name, value in known if value)
 
@@ -153,35 +166,79 @@ def _exit_facts(job: model.Job) -> dict[str, object]:
     }
 
 
-def _show_tasks(tasks: Sequence[model.Task]) -> None:
-    if not tasks:
-        return
-    output.say()
-    rows = [
-        (task.id, task.status.value, task.exit_code, ",".join(task.dependencies), shlex.join(task.argv), task.error)
-        for task in tasks
+_USAGE = {
+    "wall_s": "{:.3g} s",
+    "cpu_s": "{:.3g} s of processor",
+    "max_rss_mb": "{:.4g} MiB in the largest process",
+    "max_tree_rss_mb": "{:.4g} MiB in all",
+}
+
+
+def _usage(job: model.Job) -> str:
+    """In words; what this version does not know is shown as it is."""
+    return ", ".join(
+        _USAGE[key].format(value) if key in _USAGE and isinstance(value, (int, float)) else f"{key} {value}"
+        for key, value in (job.usage or {}).items()
+    )
+
+
+def task_table(tasks: Sequence[model.Task]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Headers and rows; dependencies are only told where there are any."""
+    some = any(task.dependencies for task in tasks)
+    headers = ("TASK", "STATUS", "EXIT", "TOOK", *(("AFTER",) if some else ()), "COMMAND")
+    rows: list[tuple[object, ...]] = []
+    for task in tasks:
+        took = output.duration(listing.between(task.started_at, task.completed_at))
+        after = (",".join(task.dependencies),) if some else ()
+        rows.append((task.id, task.status.value, task.exit_code, took, *after, shlex.join(task.argv)))
+    return headers, rows
+
+
+def task_notes(task: model.Task) -> list[str]:
+    """What is said below a task: why it failed, how often it was started, its limits."""
+    limits = (
+        ("timeout", task.timeout and output.duration(task.timeout)),
+        ("memory", task.memory_mb and f"{task.memory_mb} MiB"),
+        ("output", task.output_mb and f"{task.output_mb} MiB"),
+        ("retries", task.retries),
+    )
+    said = [
+        task.error or "",
+        f"started {output.count(task.tries, 'time')}" if task.tries > 1 else "",
+        "limits: " + ", ".join(f"{name} {value}" for name, value in limits if value)
+        if any(v for _, v in limits)
+        else "",
+        "" if task.added_by is None else f"added by {task.added_by or 'somebody else than a task'}",
+        "completed in an earlier attempt" if task.was_kept else "",
     ]
-    output.table(("TASK", "STATUS", "EXIT", "AFTER", "COMMAND", "ERROR"), rows, flexible=_CUT)
+    return [text for text in said if text]
 
 
-_CUT = ("TASK", "AFTER", "COMMAND", "ERROR")
+def _show_tasks(tasks: Sequence[model.Task]) -> None:
+    if tasks:
+        output.say()
+        headers, rows = task_table(tasks)
+        flexible = [name for name in ("TASK", "AFTER", "COMMAND") if name in headers]
+        output.table(headers, rows, flexible=flexible, notes=[task_notes(task) for task in tasks])
+
+
+def history(events: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Headers and rows; the attempt is only told where there was more than one."""
+    several = len({event.get("attempt") for event in events}) > 1
+    headers = ("AT", "ATTEMPT", "WHAT", "TO", "WHY") if several else ("AT", "WHAT", "TO", "WHY")
+    moments = output.moments([str(event.get("at", "")) for event in events])
+    rows = []
+    for at, event in zip(moments, events, strict=True):
+        attempt = (event.get("attempt"),) if several else ()
+        rows.append((at, *attempt, event.get("task", "(job)"), event.get("to", "added"), _by(event)))
+    return headers, rows
 
 
 def _show_history(events: Sequence[dict[str, Any]]) -> None:
-    if not events:
-        return
-    output.say()
-    rows = [
-        (
-            event.get("at"),
-            event.get("attempt"),
-            event.get("task", "(job)"),
-            event.get("to", "added"),
-            _by(event),
-        )
-        for event in events
-    ]
-    output.table(("AT", "ATTEMPT", "WHAT", "TO", "WHY"), rows, flexible=("AT", "WHAT", "WHY"))
+    if events:
+        output.say()
+        headers, rows = history(events)
+        output.table(headers, rows, flexible=("WHAT", "WHY"), wrapped="WHY")
 
 
 def _by(event: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     home = lookup.find_home(args)
     while True:
         found = status.gather(home, args.start_with)
-        if args.watch is not None and output.is_terminal():
+        if args.watch is not None and output.obeys():
             output.say(_CLEAR)
         if args.json:
             output.say_json({**found.to_dict(), "version": __version__})
@@ -73,6 +73,7 @@ def _show(found: Status) -> None:
     verdict = output.paint(found.verdict.value)
     output.say(f"{output.paint('Air-Executor', 'bold')} {__version__} at {output.clean(found.home)}: {verdict}")
     for problem in found.problems:
+        # Not wrapped: it may end with a command, which one copies as a whole.
         output.say(f"  {output.paint('!', 'yellow')} {output.clean(problem)}")
     for show in (_components, _runners, _queues):
         show(found)
@@ -83,7 +84,7 @@ def _show(found: Status) -> None:
 def _components(found: Status) -> None:
     if found.components:
         output.say()
-        rows = [(each.name, each.state, each.pid, each.url or each.detail) for each in found.components]
+        rows = [(each.name, each.state, each.pid, each.url or each.log) for each in found.components]
         output.table(("COMPONENT", "STATE", "PID", "WHERE"), rows, flexible=("WHERE",))
 
 
@@ -126,7 +127,7 @@ def show_queues(found: Sequence[QueueStatus]) -> None:
     ]
     headers = ["QUEUE", "WAITING", "OLDEST", "SERVED BY"]
     if any(each.paused for each in found):
-        output.table([*headers, "PAUSED"], rows, flexible=("QUEUE", "PAUSED"))
+        output.table([*headers, "PAUSED"], rows, flexible=("QUEUE", "PAUSED"), wrapped="PAUSED")
     else:
         output.table(headers, [row[:-1] for row in rows], flexible=("QUEUE",))
 
@@ -136,7 +137,7 @@ def _working_row(job: JobStatus) -> tuple[object, ...]:
 
 
 def _failure_row(job: JobStatus) -> tuple[object, ...]:
-    return (job.name, output.duration(job.age), job.reason)
+    return (job.name, output.duration(job.age), output.brief(job.reason))
 
 
 def _jobs(

@@ -123,6 +123,52 @@ def test_a_job_of_very_many_tasks_is_cut(cli: Cli) -> None:
     assert len(cli.json("show", "a")["tasks"]) == 10_000
 
 
+@pytest.fixture
+def limited(cli: Cli) -> Cli:
+    """A job of two tasks with limits that failed, and said more about it than one wants to read in a list."""
+    tasks = [
+        {"id": "fetch", "command": "true", "timeout": 60, "memory_mb": 100, "retries": 2},
+        {"id": "count-the-orders", "command": "echo", "args": ["x" * 200], "dependencies": ["fetch"]},
+    ]
+    content = {"job_name": "airflow-" + "x" * 60, "timeout": 600, "output_mb": 5, "tasks": tasks}
+    cli("submit", "--file", "-", stdin=json.dumps(content))
+    finish(cli.home, content["job_name"], air_executor.JobState.FAILED, "no such order: " + "word " * 100 + "\nmore")
+    return cli
+
+
+def test_limits_and_waits_are_shown(limited: Cli) -> None:
+    text = limited("show", "airflow").stdout
+    for words in ("timeout 10m00s, output 5 MiB", "limits: timeout 1m00s, memory 100 MiB, retries 2", "waited  "):
+        assert words in text
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_narrow_terminal_gets_lines_that_fit(limited: Cli, columns: int) -> None:
+    """All but those with what one copies: a name, a path."""
+    text = on_terminal(limited, "show", "airflow", columns=columns, NO_COLOR="1")
+    long = [line for line in text.splitlines() if len(line) > columns]
+    assert all(line.startswith(("name ", "id ", "directory ")) for line in long), long
+    assert "fetch" in text and "count-the-orders" in text and text.split().count("word") % 100 == 0, "nothing is cut"
+    listed = on_terminal(limited, "list", columns=columns, NO_COLOR="1").splitlines()
+    assert max(map(len, listed)) <= columns and listed[1].split()[1] == "failed"
+    assert len(listed[1].split()[0]) >= 24, "a name says which job it is also where there is little room"
+
+
+def test_a_failure_is_told_once_and_in_short_where_others_are(limited: Cli) -> None:
+    text = limited("status", code=2).stdout
+    assert text.count("no such order") == 1 and "more" not in text
+    assert max(map(len, text.splitlines())) < 300
+    component = limited.home.component("odd")
+    component.parent.mkdir(exist_ok=True)
+    component.write_text("{")
+    assert limited("status", code=None).stdout.count(str(component)) == 1
+
+
+def test_a_dumb_terminal_gets_nothing_to_obey(limited: Cli) -> None:
+    for words in (["list"], ["show", "airflow"], ["status"]):
+        assert "\x1b" not in on_terminal(limited, *words, TERM="dumb")
+
+
 # --- logs ---
 
 

@@ -36,7 +36,7 @@ def submit(home: Home) -> Submit:
     return submit
 
 
-def finish(home: Home, name: str, state: model.JobState = model.JobState.COMPLETED) -> model.Job:
+def finish(home: Home, name: str, state: model.JobState = model.JobState.COMPLETED, why: str = "") -> model.Job:
     """Bring a waiting job to its end, as a runner would."""
     from air_executor import held, processes, spool
 
@@ -45,5 +45,5 @@ def finish(home: Home, name: str, state: model.JobState = model.JobState.COMPLET
     kind = {"completed": "success", "failed": "exit_code", "cancelled": "cancelled"}[state.value]
     with held.HeldJob.acquire(home, name) as job:
         job.start(processes.identify(1, "test"), by="runner test")
-        job.finish(state, model.Exit(model.ExitKind(kind), f"{state} in a test"), by="runner test")
+        job.finish(state, model.Exit(model.ExitKind(kind), why or f"{state} in a test"), by="runner test")
         return job.job

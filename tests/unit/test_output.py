@@ -81,6 +81,48 @@ def test_columns_fit_where_they_can(widths: list[int], flexible: set[int], room:
         assert all(fitted[i] <= 8 for i in columns), "nothing more can be taken"
 
 
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [
+        (None, ["NAME", "STATE", "QUEUE", "TOOK"]),
+        (80, ["NAME", "STATE", "QUEUE", "TOOK"]),
+        (60, ["NAME", "STATE", "TOOK"]),
+        (50, ["NAME", "STATE"]),
+        (20, ["NAME", "STATE"]),
+    ],
+)
+def test_columns_that_say_little_go_before_a_name_is_cut_short(room: int | None, kept: list[str]) -> None:
+    headers = ("NAME", "STATE", "QUEUE", "TOOK")
+    chosen = output.choose(headers, [90, 20, 20, 8], ("NAME", "QUEUE"), ("QUEUE", "TOOK"), room)
+    assert [headers[i] for i in chosen] == kept
+
+
+def test_a_long_name_gives_way_last() -> None:
+    assert output.fit([90, 60], [0, 1], 40) == [24, 14] and output.fit([90, 60], [1, 0], 40) == [14, 24]
+    assert output.fit([90, 60], [0, 1], 20) == [10, 8] and output.fit([90, 60], [0, 1], None) == [90, 60]
+
+
+def test_text_is_wrapped_and_in_a_pipe_left_alone() -> None:
+    text = "the file orders.csv has a line that is no order"
+    assert output.wrap(text, None) == output.wrap(text, 80) == [text]
+    lines = output.wrap(text, 25, "  ")
+    assert " ".join(line.strip() for line in lines) == text and max(map(len, lines)) <= 25
+    assert output.wrap("x" * 50, 30) == ["x" * 30, "x" * 20]
+
+
+def test_the_start_of_a_long_reason() -> None:
+    assert output.brief("one line\nand another") == "one line"
+    assert len(output.brief("x" * 999)) == 160
+
+
+def test_times_in_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = ["2026-01-31T23:59:59.123456Z", "2026-02-01T00:00:01.000001Z"]
+    assert output.moments(times) == times, "in a pipe"
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    assert output.moments(times) == ["01-31 23:59:59", "02-01 00:00:01"]
+    assert output.moments(times[:1]) == ["23:59:59.123"] and output.moments(["odd", ""]) == ["odd", ""]
+
+
 def test_no_colours_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     output.table(("NAME", "STATE"), [("a", "failed"), ("b" * 300, None)], flexible=("NAME",))
     text = capsys.readouterr().out
