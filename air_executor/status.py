@@ -1,4 +1,4 @@
-"""What is going on in a home: gathered once, judged by pure functions, and the same for the CLI and for programs.
+"""What is going on in a home: gathered once, the same for the CLI and for programs. What it amounts to is in `health`.
 
 Nothing here prints. The work is bounded: working jobs are found by their claims, of which there are as many as slots;
 waiting ones are counted by their markers, whose names say since when they wait; and of the others only the
@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from air_executor import components, model, pauses, runners, sightings, spool, store
 from air_executor.components import Component
 from air_executor.errors import AirExecutorError, CorruptFileError
+from air_executor.health import ComponentStatus, JobStatus, QueueStatus, RunnerStatus, Status
 from air_executor.model import Job, JobState
-from air_executor.paths import Home, command
+from air_executor.paths import Home
 from air_executor.sightings import Sightings
 
 LOOK_BACK = 200
@@ -34,224 +32,6 @@ HEALTH_TIMEOUT = 2.0
 """Seconds that the api-server may take to answer."""
 _HEALTH_NAMES = {"scheduler": "scheduler", "dag_processor": "dag-processor", "triggerer": "triggerer"}
 """What the api-server's answer calls the components."""
-
-
-class Verdict(str, enum.Enum):
-    """The whole in one word."""
-
-    HEALTHY = "healthy"
-    DEGRADED = "degraded"
-    NOT_RUNNING = "not running"
-
-    __str__ = str.__str__
-
-    @property
-    def exit_code(self) -> int:
-        """What `air-executor status` returns."""
-        return {Verdict.HEALTHY: 0, Verdict.DEGRADED: 1, Verdict.NOT_RUNNING: 2}[self]
-
-
-@dataclass(frozen=True)
-class ComponentStatus:
-    """A registered part of Airflow, or one that the api-server reports on."""
-
-    name: str
-    state: str
-    """up, down, unhealthy, or unknown where its process is another host's."""
-    pid: int | None = None
-    host: str | None = None
-    url: str | None = None
-    log: str | None = None
-    detail: str = ""
-    """Why it is not up, or what the api-server says of it."""
-
-
-@dataclass(frozen=True)
-class RunnerStatus:
-    """A runner that is alive, or one that died with jobs in its hands."""
-
-    id: str
-    state: str
-    """alive, draining or dead."""
-    host: str
-    pid: int
-    queues: list[str]
-    slots: int
-    working: int
-    """How many jobs it says it runs; of a dead one, how many claims it left."""
-    heartbeat_age: float
-    version: str
-    launcher: str
-    embedded: bool
-
-
-@dataclass(frozen=True)
-class QueueStatus:
-    """A queue in which something waits, that a live runner serves, or that is paused."""
-
-    name: str
-    waiting: int
-    oldest_age: float | None
-    """Seconds that the oldest job waits; None if none does."""
-    served_by: int
-    """How many live runners take jobs from it."""
-    paused: pauses.Pause | None = None
-    """Nobody takes jobs from it meanwhile."""
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """A job in a few words."""
-
-    name: str
-    queue: str
-    state: str
-    age: float
-    """Seconds since it started, or of one that is over since its end."""
-    runner: str | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Status:
-    """Everything."""
-
-    home: str
-    at: str
-    exists: bool
-    start: str
-    """The command that starts a runner here."""
-    components: list[ComponentStatus] = field(default_factory=list)
-    runners: list[RunnerStatus] = field(default_factory=list)
-    queues: list[QueueStatus] = field(default_factory=list)
-    working: list[JobStatus] = field(default_factory=list)
-    failures: list[JobStatus] = field(default_factory=list)
-
-    @property
-    def problems(self) -> list[str]:
-        """What keeps it from being healthy, in sentences."""
-        return find_problems(self)
-
-    @property
-    def verdict(self) -> Verdict:
-        """The whole in one word."""
-        return judge(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; the first keys say the result."""
-        return {"status": self.verdict.value, "problems": self.problems, **dataclasses.asdict(self)}
-
-
-# --- Judging: pure ---
-
-
-def judge(status: Status) -> Verdict:
-    """Not running if nothing is up; degraded if there is a problem."""
-    running = any(runner.state != "dead" for runner in status.runners)
-    if not running and all(component.state == "down" for component in status.components):
-        return Verdict.NOT_RUNNING
-    return Verdict.DEGRADED if find_problems(status) else Verdict.HEALTHY
-
-
-def find_problems(status: Status) -> list[str]:
-    """What should be otherwise, and what to do, in sentences."""
-    return [trouble.sentence for trouble in find_troubles(status)]
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Something that should be otherwise; `status` and `doctor` say it in the same words."""
-
-    about: str
-    """home, component, runner or queue."""
-    text: str
-    advice: str = ""
-    """What the command in `fix` does."""
-    fix: str = ""
-    wanted: bool = False
-    """Whether somebody wants it so, and may have forgotten it."""
-
-    @property
-    def sentence(self) -> str:
-        """All of it."""
-        return f"{self.text}; {self.advice}: {self.fix}" if self.fix else self.text
-
-
-def find_troubles(status: Status) -> list[Trouble]:
-    """What should be otherwise. Pure."""
-    home = Home(Path(status.home))
-    if not status.exists:
-        advice = "create it (or submit a job, or give another --home) with"
-        return [Trouble("home", f"{home.root} is not there", advice, status.start)]
-    return [
-        *(
-            Trouble("component", f"{each.name} is {each.state}: {each.detail}")
-            for each in status.components
-            if each.state in _BAD
-        ),
-        *_runner_troubles(status),
-        *_queue_troubles(home, status),
-    ]
-
-
-_START = "start one with"
-
-
-def _runner_troubles(status: Status) -> Iterator[Trouble]:
-    if not any(runner.state == "alive" for runner in status.runners):
-        yield Trouble("runner", "no runner takes jobs", _START, status.start)
-    for runner in status.runners:
-        if runner.state == "dead":
-            left = f"the runner {runner.id} is gone and left {_jobs(runner.working)}"
-            yield Trouble("runner", f"{left}; the next one on {runner.host} takes over", _START, status.start)
-
-
-def _queue_troubles(home: Home, status: Status) -> Iterator[Trouble]:
-    for queue in status.queues:
-        waits = f"{_jobs(queue.waiting)} {'waits' if queue.waiting == 1 else 'wait'} in the queue {queue.name}"
-        if queue.waiting and queue.paused:
-            resume = command(home, "queue", "resume", queue.name)
-            yield Trouble("queue", f"{waits}, which is {queue.paused}", "resume it with", resume, wanted=True)
-        elif queue.waiting and not queue.served_by:
-            start = status.start if queue.name == "default" else runners.start_command(home, queue.name)
-            yield Trouble("queue", f"{waits} and no runner serves it", _START, start)
-
-
-def _jobs(number: int) -> str:
-    return "1 job" if number == 1 else f"{number} jobs"
-
-
-_BAD = frozenset({"down", "unhealthy"})
-
-
-def with_health(found: Sequence[ComponentStatus], health: dict[str, Any] | str | None) -> list[ComponentStatus]:
-    """Add what the api-server says of itself and the others; `health` is its answer, or why there is none.
-
-    Its word on another component comes second: a process that is gone stays down, whatever its last heartbeat says.
-    """
-    if health is None:
-        return list(found)
-    if isinstance(health, str):
-        return [
-            dataclasses.replace(each, state="unhealthy", detail=health)
-            if each.name == "api-server" and each.state == "up"
-            else each
-            for each in found
-        ]
-    reported = {_HEALTH_NAMES[key]: value for key, value in health.items() if key in _HEALTH_NAMES}
-    return [_with_report(each, reported.get(each.name)) for each in found]
-
-
-def _with_report(component: ComponentStatus, report: Any) -> ComponentStatus:
-    said = report.get("status") if isinstance(report, dict) else None
-    if said is None or component.state == "down":
-        return component
-    if said == "healthy":
-        return dataclasses.replace(component, state="up")
-    return dataclasses.replace(component, state="unhealthy", detail=f"the api-server says that it is {said}")
-
-
-# --- Gathering ---
 
 
 def gather(home: Home, start: str | None = None) -> Status:
@@ -325,6 +105,33 @@ def fetch_health(url: str) -> dict[str, Any] | str:
     except (OSError, HTTPException, ValueError, RecursionError) as error:
         return f"{where} does not answer as it should: {getattr(error, 'reason', error)}"
     return answer if isinstance(answer, dict) else f"{where} does not answer with an object"
+
+
+def with_health(found: Sequence[ComponentStatus], health: dict[str, Any] | str | None) -> list[ComponentStatus]:
+    """Add what the api-server says of itself and the others; `health` is its answer, or why there is none.
+
+    Its word on another component comes second: a process that is gone stays down, whatever its last heartbeat says.
+    """
+    if health is None:
+        return list(found)
+    if isinstance(health, str):
+        return [
+            dataclasses.replace(each, state="unhealthy", detail=health)
+            if each.name == "api-server" and each.state == "up"
+            else each
+            for each in found
+        ]
+    reported = {_HEALTH_NAMES[key]: value for key, value in health.items() if key in _HEALTH_NAMES}
+    return [_with_report(each, reported.get(each.name)) for each in found]
+
+
+def _with_report(component: ComponentStatus, report: Any) -> ComponentStatus:
+    said = report.get("status") if isinstance(report, dict) else None
+    if said is None or component.state == "down":
+        return component
+    if said == "healthy":
+        return dataclasses.replace(component, state="up")
+    return dataclasses.replace(component, state="unhealthy", detail=f"the api-server says that it is {said}")
 
 
 def gather_runners(home: Home, infos: Iterable[runners.RunnerInfo], seen: Sightings) -> list[RunnerStatus]:

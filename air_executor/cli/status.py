@@ -1,6 +1,6 @@
 """`status`: whether everything runs, and what is going on.
 
-`--json` prints what `air_executor.status.Status.to_dict` returns: {"status", "problems", "home", "at", "exists",
+`--json` prints what `air_executor.health.Status.to_dict` returns: {"status", "problems", "home", "at", "exists",
 "start", "components", "runners", "queues", "working", "failures"}, and "version". The exit code is 0 healthy,
 1 degraded, 2 not running.
 """
@@ -16,7 +16,7 @@ from air_executor import __version__
 from air_executor.cli import arguments, lookup, output
 
 if TYPE_CHECKING:
-    from air_executor.status import JobStatus, QueueStatus, Status
+    from air_executor.health import JobStatus, QueueStatus, Status
 
 _TEXT = """\
 Show whether everything runs, and what is going on: the parts of Airflow that

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from air_executor import __version__, pauses, preloads, processes, runners, settings, sightings, spool, status
+from air_executor import __version__, health, pauses, preloads, processes, runners, settings, sightings, spool, status
 from air_executor.doctor import fixes, system
 from air_executor.doctor.filesystem import CLOCK_TOLERANCE
 from air_executor.doctor.findings import Check, Finding, ok, problem, several, warn
@@ -43,7 +43,7 @@ def check_troubles(
     home: Home, infos: Sequence[RunnerInfo], alive: Sequence[RunnerInfo], seen: sightings.Sightings
 ) -> Iterator[Finding]:
     """What `status` finds, and what is well."""
-    found = status.Status(
+    found = health.Status(
         str(home.root),
         at="",
         exists=True,
@@ -52,7 +52,7 @@ def check_troubles(
         runners=status.gather_runners(home, infos, seen),
         queues=status.gather_queues(home, alive),
     )
-    troubles = status.find_troubles(found)
+    troubles = health.find_troubles(found)
     for trouble in troubles:
         say = warn if trouble.wanted else problem
         yield say(_CHECKS[trouble.about], trouble.text, trouble.fix or _start_components(home))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from air_executor import model, status
+from air_executor import health, model
 from air_executor.model import Job
 
 if TYPE_CHECKING:
@@ -174,11 +174,11 @@ def _of_reasons(reasons: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
 # --- Runners and queues ---
 
 
-def of_runner(runner: status.RunnerStatus) -> dict[str, Any]:
+def of_runner(runner: health.RunnerStatus) -> dict[str, Any]:
     """A runner, all of whose status may be known."""
     return dataclasses.asdict(runner)
 
 
-def of_queue(queue: status.QueueStatus, ended: int) -> dict[str, Any]:
+def of_queue(queue: health.QueueStatus, ended: int) -> dict[str, Any]:
     """A queue, and how many of its jobs ended lately."""
     return {**dataclasses.asdict(queue), "ended": ended}

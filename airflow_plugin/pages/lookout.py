@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from air_executor import model, runners, spool, status
+from air_executor import health, model, runners, spool, status
 from air_executor.index import Filter, Index
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
@@ -25,8 +25,8 @@ class View:
     """Runners and queues."""
 
     problems: list[str] = field(default_factory=list)
-    runners: list[status.RunnerStatus] = field(default_factory=list)
-    queues: list[status.QueueStatus] = field(default_factory=list)
+    runners: list[health.RunnerStatus] = field(default_factory=list)
+    queues: list[health.QueueStatus] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
     """How many jobs of a queue ended in the last `LATELY` seconds."""
 
@@ -55,7 +55,7 @@ class Lookout:
     def _look(self) -> View:
         infos = runners.all_runners(self.home)
         alive = [info for info in infos if self.seen.is_alive(info)]
-        found = status.Status(
+        found = health.Status(
             str(self.home.root),
             model.now(),
             exists=self.home.jobs.is_dir(),

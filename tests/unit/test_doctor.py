@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import _files, cli, doctor, model, pauses, preloads, processes, runners, spool, status, store
+from air_executor import _files, cli, doctor, health, model, pauses, preloads, processes, runners, spool, status, store
 from air_executor.doctor import airflow, facts, filesystem, fixes, system
 from air_executor.doctor import home as of_home
 from air_executor.doctor.findings import Check, Level
@@ -399,11 +399,11 @@ def test_status_and_doctor_use_the_same_words(home: Home, monkeypatch: pytest.Mo
     store.submit(home, store.Submission(Job("waits"), [Task("true")]))
     dead_with_jobs(home, monkeypatch)
     unserved(home, monkeypatch)
-    troubles = status.find_troubles(status.gather(home))
+    troubles = health.find_troubles(status.gather(home))
     assert len(troubles) == 3
     assert {(each.text, each.fix) for each in troubles} == {(each.text, each.fix) for each in bad(examine(home))}
     away = Home(home.root / "away")
-    (trouble,) = status.find_troubles(status.gather(away))
+    (trouble,) = health.find_troubles(status.gather(away))
     (finding,) = [each for each in bad(examine(away)) if each.check is Check.HOME]
     assert (trouble.text, trouble.fix) == (finding.text, finding.fix)
 

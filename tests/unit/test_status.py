@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from air_executor import components, runners, spool, status, store
+from air_executor.health import ComponentStatus, QueueStatus, RunnerStatus, Status, Verdict
 from air_executor.model import JobState
 from air_executor.paths import Home
-from air_executor.status import ComponentStatus, QueueStatus, RunnerStatus, Status, Verdict
 from tests.unit.conftest import Submit, finish
 from tests.unit.test_repair import GONE, work
 from tests.unit.test_runners import SELF, info
