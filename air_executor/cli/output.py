@@ -22,7 +22,7 @@ _COLOURS = {"green": 32, "red": 31, "yellow": 33, "blue": 34, "grey": 90, "bold"
 _WORD_COLOURS = {
     **dict.fromkeys(("completed", "up", "healthy", "ok", "alive"), "green"),
     **dict.fromkeys(("failed", "down", "dead", "unhealthy", "not running", "problem"), "red"),
-    **dict.fromkeys(("cancelled", "skipped", "draining", "degraded", "warning"), "yellow"),
+    **dict.fromkeys(("cancelled", "skipped", "draining", "paused", "degraded", "warning"), "yellow"),
     **dict.fromkeys(("working", "running"), "blue"),
     **dict.fromkeys(("waiting", "pending"), "grey"),
 }

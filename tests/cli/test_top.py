@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from air_executor import client, model, store, testing
@@ -186,6 +187,13 @@ def test_a_session(terminal: Terminal) -> None:
     terminal.type("u", "y")
     terminal.see("alive", gone="no runner takes jobs")
 
+    terminal.type("+", "+", "-", "y")
+    terminal.see("/5 ", "is asked to have 5 slots")
+    terminal.type("Tab", "p", "y")
+    terminal.see("paused since")
+    terminal.type("p", "y")
+    terminal.see("is resumed", gone="paused since")
+
     terminal.type("?")
     terminal.see("Keys", "cancel the job")
     terminal.type("q")
@@ -202,10 +210,8 @@ def fits(screen: str, width: int, height: int) -> bool:
 def test_a_signal_leaves_the_terminal_clean(terminal: Terminal, how: str, code: int) -> None:
     terminal.start()
     if how == "kill":
-        (child,) = subprocess.run(
-            ["pgrep", "-P", terminal.asked("#{pane_pid}")], capture_output=True, text=True, check=True
-        ).stdout.split()
-        os.kill(int(child), 15)
+        (child,) = psutil.Process(int(terminal.asked("#{pane_pid}"))).children()
+        child.terminate()
     else:
         terminal.type(how)
     terminal.check_left_clean(code)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor import model
+from air_executor import audit, model
 from air_executor.cli.top import facts, look, page, states, texts, watcher
 from air_executor.cli.top.keys import Keys
 from air_executor.cli.top.logs import LogView, readable
@@ -17,6 +17,7 @@ from air_executor.cli.top.pace import Pace
 from air_executor.cli.top.page import Size
 from air_executor.cli.top.states import Action, State
 from air_executor.paths import Home
+from air_executor.pauses import Pause
 from air_executor.status import QueueStatus, RunnerStatus, Status
 from tests.unit.conftest import Submit, finish
 
@@ -158,10 +159,19 @@ def test_the_cursor_stays_on_its_job_and_at_the_top() -> None:
         (("j", "enter", "c", "y"), [Action("cancel", "beta")]),
         (("tab", "d", "y"), [Action("drain", "r1")]),
         (("tab", "j", "u", "y"), [Action("resume", "r2")]),
+        (("tab", "+", "y"), [Action("set", "r1", 5)]),
+        (("tab", "-", "-", "-", "-", "-", "+", "y"), [Action("set", "r1", 2)]),
+        (("p", "y"), [Action("pause", "q")]),
     ],
 )
 def test_actions_are_asked_for_before(keys: tuple[str, ...], done: list[Action]) -> None:
     assert press(State(), *keys)[1] == done
+
+
+def test_a_queue_that_is_paused_is_resumed() -> None:
+    held = QueueStatus("q", 1, 1.0, 1, Pause("q", None, "ana", ""))
+    assert press(State(), "p", "y", found=snapshot(queues=[held]))[1] == [Action("continue", "q")]
+    assert press(State(), "p", found=snapshot())[0].message == "no queue is there"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +180,7 @@ def test_actions_are_asked_for_before(keys: tuple[str, ...], done: list[Action])
         (("G", "c"), "the job delta is over already: completed"),
         (("r",), "the job alpha is working: only one that is over can be run again"),
         (("d",), "which runner? choose it with Tab and the arrows"),
+        (("+",), "which runner? choose it with Tab and the arrows"),
         (("tab", "u"), "the runner r1 is alive"),
         (("tab", "j", "d"), "the runner r2 is draining"),
         (("enter", "d"), "go back to the list first (Escape)"),
@@ -340,6 +351,12 @@ def test_actions_say_who_asked(home: Home, submit: Submit) -> None:
     submit("a")
     assert watcher.act(home, Action("cancel", "a")) == "the job a is cancelled"
     assert watcher.act(home, Action("retry", "a")) == "the job a waits for attempt 2"
+    for kind in ("pause", "pause", "continue", "continue"):
+        watcher.act(home, Action(kind, "default"))
+    assert [(event["what"], event["by"]) for event in audit.latest(home)] == [
+        ("pause", watcher.asker()),
+        ("resume", watcher.asker()),
+    ]
     events = look.read_details(home, "a").events
     assert [event["by"] for event in events if event["event"] == "job"][1:] == [watcher.asker()] * 2
     assert watcher.asker().endswith(" via top") and "@" in watcher.asker()

@@ -19,6 +19,7 @@ from air_executor.cli.top.texts import Line, Span
 MIN_WIDTH, MIN_HEIGHT = 40, 8
 _WIDE = 50
 """From so many columns on there is room for what is good to know."""
+_NEVER = 10**6
 _HIGH = 22
 """From so many lines on there are empty ones between the tables."""
 _FIXED = 2
@@ -222,16 +223,21 @@ def _runners(found: facts.Snapshot, width: int) -> Table:
 
 
 def _queues(found: facts.Snapshot, width: int) -> Table:
-    rows = [
-        (
-            queue.name,
-            str(queue.waiting),
-            output.duration(queue.oldest_age) or "-",
-            output.count(queue.served_by, "runner") if queue.served_by else "nobody",
+    rows: list[list[str]] = []
+    headers = ["QUEUE", "WAITING", "OLDEST", "SERVED BY"]
+    some_paused = any(queue.paused for queue in found.status.queues)
+    for queue in found.status.queues:
+        served = output.count(queue.served_by, "runner") if queue.served_by else "nobody"
+        columns = (
+            (0, "QUEUE", queue.name),
+            (0, "WAITING", str(queue.waiting)),
+            (0, "OLDEST", output.duration(queue.oldest_age) or "-"),
+            (0, "SERVED BY", "paused" if queue.paused else served),
+            (76 if some_paused else _NEVER, "WHY", str(queue.paused or "")),
         )
-        for queue in found.status.queues
-    ]
-    return _build("queues", ("QUEUE", "WAITING", "OLDEST", "SERVED BY"), rows, ("QUEUE",))
+        headers, cells = _select(columns, width)
+        rows.append(cells)
+    return _build("queues", headers, rows, ("QUEUE", "WHY"))
 
 
 def _jobs(state: State, found: facts.Snapshot, width: int) -> Table:

@@ -12,12 +12,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from air_executor.cli import output
 from air_executor.cli.arguments import STATES
 from air_executor.cli.top import facts
 
 PANELS = ("jobs", "runners", "queues")
 _MOST_TYPED = 200
 _STEPS = {"up": -1, "k": -1, "down": 1, "j": 1}
+_ACTIONS = {"c": "cancel", "r": "retry", "d": "drain", "u": "resume", "p": "pause", "+": "set", "-": "set"}
 _LARGE_STEPS = {"page up": -1, "page down": 1, " ": 1, "b": -1}
 _ENDS = {"home": -1, "g": -1, "end": 1, "G": 1}
 
@@ -27,8 +29,10 @@ class Action:
     """Something to do, and to ask for before."""
 
     kind: str
-    """cancel, retry, drain or resume."""
+    """cancel or retry a job; drain, resume or set a runner; pause or continue a queue."""
     target: str
+    slots: int = 0
+    """What a runner is set to."""
 
     @property
     def question(self) -> str:
@@ -38,8 +42,11 @@ class Action:
             "retry": f"run the job {self.target} again",
             "drain": f"let the runner {self.target} take no more jobs",
             "resume": f"let the runner {self.target} take jobs again",
+            "set": f"let the runner {self.target} have {output.count(self.slots, 'slot')}",
+            "pause": f"let no job of the queue {self.target} start",
+            "continue": f"let jobs of the queue {self.target} start again",
         }[self.kind]
-        return f"{what}? (y/n)"
+        return f"{what}? (y/n{', + and - change it' if self.kind == 'set' else ''})"
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def press(state: State, key: str, found: facts.Snapshot, page: int, length: int 
         return _open(state, "help", state.subject), None
     if key in ("escape", "left", "backspace"):
         return _go_back(state), None
-    if key in ("c", "r", "d", "u"):
+    if key in _ACTIONS:
         return _ask(state, key, found), None
     if state.view == "list":
         return _press_in_list(state, key, found, page), None
@@ -122,6 +129,8 @@ def press(state: State, key: str, found: facts.Snapshot, page: int, length: int 
 
 
 def _answer(state: State, key: str) -> tuple[State, Action | None]:
+    if state.question and state.question.kind == "set" and key in ("+", "-"):
+        return dataclasses.replace(state, question=_one_more(state.question, key)), None
     if key in ("y", "Y"):
         return dataclasses.replace(state, question=None), state.question
     return dataclasses.replace(state, question=None, message="nothing was done"), None
@@ -159,11 +168,26 @@ def _go_back(state: State) -> State:
 
 
 def _ask(state: State, key: str, found: facts.Snapshot) -> State:
-    kind = {"c": "cancel", "r": "retry", "d": "drain", "u": "resume"}[key]
-    target, why_not = _job_for(state, kind, found) if key in "cr" else _runner_for(state, kind, found)
+    kind = _ACTIONS[key]
+    if kind in ("cancel", "retry"):
+        target, why_not = _job_for(state, kind, found)
+    else:
+        panel = "queues" if kind == "pause" else "runners"
+        target, why_not = _target_in(state, panel, found)
+        why_not = why_not or _runner_refuses(target, kind, found)
     if why_not:
         return dataclasses.replace(state, message=why_not)
-    return dataclasses.replace(state, question=Action(kind, target))
+    action = Action(kind, target)
+    if kind == "pause" and any(queue.paused for queue in found.status.queues if queue.name == target):
+        action = Action("continue", target)
+    if kind == "set":
+        slots = next(runner.slots for runner in found.status.runners if runner.id == target)
+        action = _one_more(Action("set", target, slots), key)
+    return dataclasses.replace(state, question=action)
+
+
+def _one_more(action: Action, key: str) -> Action:
+    return dataclasses.replace(action, slots=max(1, action.slots + (1 if key == "+" else -1)))
 
 
 def _job_for(state: State, kind: str, found: facts.Snapshot) -> tuple[str, str]:
@@ -186,17 +210,22 @@ def state_of(name: str, found: facts.Snapshot) -> str:
     return found.details.job.state.value if found.details and found.details.job.name == name else ""
 
 
-def _runner_for(state: State, kind: str, found: facts.Snapshot) -> tuple[str, str]:
+def _target_in(state: State, panel: str, found: facts.Snapshot) -> tuple[str, str]:
+    """The runner or queue that is meant: the one with the cursor; from elsewhere the only one."""
     if state.view != "list":
         return "", "go back to the list first (Escape)"
-    runners = {runner.id: runner.state for runner in found.status.runners}
-    name = chosen(state, "runners", found)
-    if not name:
-        return "", "no runner is there"
-    if state.panel != "runners" and len(runners) > 1:
-        return "", "which runner? choose it with Tab and the arrows"
-    wrong = {"drain": ("draining", "dead"), "resume": ("alive", "dead")}[kind]
-    return (name, "") if runners[name] not in wrong else ("", f"the runner {name} is {runners[name]}")
+    noun, there = panel.removesuffix("s"), names(state, panel, found)
+    if not there:
+        return "", f"no {noun} is there"
+    if state.panel != panel and len(there) > 1:
+        return "", f"which {noun}? choose it with Tab and the arrows"
+    return chosen(state, panel, found), ""
+
+
+def _runner_refuses(name: str, kind: str, found: facts.Snapshot) -> str:
+    wrong = {"drain": ("draining", "dead"), "resume": ("alive", "dead"), "set": ("dead",)}.get(kind, ())
+    now = next((runner.state for runner in found.status.runners if runner.id == name), "")
+    return f"the runner {name} is {now}" if now in wrong else ""
 
 
 # --- Moving ---

@@ -38,6 +38,8 @@ KEYS = (
     ("r", "run the job again, if it is over"),
     ("d", "drain the runner: it takes no more jobs"),
     ("u", "resume the runner"),
+    ("+, -", "give the runner more slots, or fewer"),
+    ("p", "pause the queue, or resume it"),
     ("", ""),
     ("Reading", ""),
     ("l", "the log of the job, as it grows"),

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from air_executor import processes, runners
+from air_executor import pauses, processes, runners, steering
+from air_executor.cli import output
 from air_executor.cli.top import facts
 from air_executor.cli.top.look import Interest, Look, describe
 from air_executor.cli.top.states import Action
@@ -91,16 +92,33 @@ class Watcher(threading.Thread):
 
 def act(home: Home, action: Action) -> str:
     """Do it, as the commands do; what came of it in a sentence."""
-    if action.kind in ("drain", "resume"):
-        runners.tell(home, action.target, action.kind, by=asker())
-        return f"the runner {action.target} is asked to {action.kind}"
-    client = AirExecutorClient(home.root)
+    if action.kind in ("cancel", "retry"):
+        return _act_on_job(AirExecutorClient(home.root), action)
+    if action.kind in ("pause", "continue"):
+        change = pauses.pause if action.kind == "pause" else pauses.resume
+        changed = change(home, action.target, by=asker())
+        return f"the queue {action.target} is {_PAUSED[action.kind, changed]}"
+    if action.kind == "set":
+        steering.set_runner(home, action.target, slots=action.slots, by=asker())
+        return f"the runner {action.target} is asked to have {output.count(action.slots, 'slot')}"
+    runners.tell(home, action.target, action.kind, by=asker())
+    return f"the runner {action.target} is asked to {action.kind}"
+
+
+_PAUSED = {
+    ("pause", True): "paused",
+    ("pause", False): "paused already",
+    ("continue", True): "resumed",
+    ("continue", False): "not paused any more",
+}
+
+
+def _act_on_job(client: AirExecutorClient, action: Action) -> str:
+    name = action.target
     if action.kind == "retry":
-        return f"the job {action.target} waits for attempt {client.retry(action.target, by=asker()).attempt}"
-    job = client.cancel(action.target, by=asker())
-    return (
-        f"the job {action.target} is {job.state}" if job.state.terminal else f"the job {action.target} is asked to stop"
-    )
+        return f"the job {name} waits for attempt {client.retry(name, by=asker()).attempt}"
+    job = client.cancel(name, by=asker())
+    return f"the job {name} is {job.state}" if job.state.terminal else f"the job {name} is asked to stop"
 
 
 def asker() -> str:
