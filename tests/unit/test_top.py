@@ -16,9 +16,9 @@ from air_executor.cli.top.logs import LogView, readable
 from air_executor.cli.top.pace import Pace
 from air_executor.cli.top.page import Size
 from air_executor.cli.top.states import Action, State
+from air_executor.health import QueueStatus, RunnerStatus, Status
 from air_executor.paths import Home
 from air_executor.pauses import Pause
-from air_executor.status import QueueStatus, RunnerStatus, Status
 from tests.unit.conftest import Submit, finish
 
 # --- Keys ---

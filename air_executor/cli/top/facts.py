@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor import model
-from air_executor.status import Status
+from air_executor.health import Status
 
 _RANKS = {"working": 0, "waiting": 1}
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from air_executor import journal, model, runners, spool, status, store
+from air_executor import health, journal, model, runners, spool, status, store
 from air_executor.cli.top import facts
 from air_executor.cli.top.logs import LogView
 from air_executor.cli.top.pace import Pace
@@ -55,7 +55,7 @@ class Look:
         self.home = home
         self.interest = Interest()
         self._seen = Sightings(guess=True)
-        empty = status.Status(str(home.root), model.now(), exists=True, start=runners.start_command(home))
+        empty = health.Status(str(home.root), model.now(), exists=True, start=runners.start_command(home))
         self.found = facts.Snapshot(empty)
         self._index = Index(home)
         self._ends = Ends(home)
