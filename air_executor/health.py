@@ -63,6 +63,8 @@ class RunnerStatus:
     version: str
     launcher: str
     embedded: bool
+    load: float | None = None
+    """The load average of its host over a minute."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,14 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def average() -> float | None:
+    """The load average of this host over the last minute; None where the system does not tell it."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
 def idle_processors() -> int | None:
     """How many processors of this host have nothing to do, this process aside; None where that is not known.
 

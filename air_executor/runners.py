@@ -47,6 +47,8 @@ class RunnerInfo:
     """Seconds between two heartbeats."""
     working: int = 0
     """How many jobs it runs now."""
+    load: float | None = None
+    """The load average of its host over a minute, where the system tells it."""
     draining: bool = False
     embedded: bool = False
     """Started by an executor, and ends when nobody wants it any more."""
@@ -125,6 +127,8 @@ def _info(content: Mapping[str, Any]) -> RunnerInfo:
     for what in ("slots", "working"):
         validation.check_number(what, getattr(info, what), whole=True)
     validation.check_number("heartbeat", info.heartbeat, positive=True)
+    if info.load is not None:
+        validation.check_number("load", info.load)
     for queue in info.queues:
         validation.check_name("the queue", queue, validation.MAX_QUEUE_BYTES)
     return info

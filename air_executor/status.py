@@ -159,6 +159,7 @@ def runner_status(info: runners.RunnerInfo, state: str, working: int) -> RunnerS
         version=info.version,
         launcher=info.launcher,
         embedded=info.embedded,
+        load=info.load,
     )
 
 

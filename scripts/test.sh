@@ -54,7 +54,7 @@ run_tests() {
 check_environment
 make_state_directory
 ensure_postgresql "$root/.airflow/logs/install-postgresql.log"
-ensure_programs "$root/.airflow/logs/install-programs.log" strace faketime tmux
+ensure_programs "$root/.airflow/logs/install-programs.log" strace faketime tmux chromium
 ensure_environment airflow,dev
 export PATH="$venv/bin:$PATH"
 ensure_shellcheck "$root/.airflow/logs/install-shellcheck.log"

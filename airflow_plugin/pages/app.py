@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from air_executor import __version__, journal, repair, report, store, validation
+from air_executor import __version__, journal, pauses, repair, report, runners, steering, store, validation
 from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError, JobBusyError
 from air_executor.index import Filter
@@ -102,7 +102,8 @@ def overview(visitor: VisitorDep, watch: LookoutDep) -> Response:
             "working": _rows(visitor, running.jobs),
             "failed": _rows(visitor, failed.jobs),
             "unread": watch.unread,
-            "can": {},
+            "steered": facts.of_steering(view.steered),
+            "can": {"steer": visitor.operates},
         }
     )
 
@@ -299,11 +300,23 @@ class Retry(Why):
     keep_completed: bool = False
 
 
+class Changes(Why):
+    """What a runner shall work with from now on."""
+
+    slots: int | None = None
+    queues: list[str] | None = None
+
+
 def _change(watch: lookout.Lookout, visitor: Visitor, name: str) -> tuple[AirExecutorClient, Job]:
     job, owner = _find(watch, visitor, name)
     if not visitor.edits(owner):
         raise HTTPException(403, "to do this one needs the right to edit what the job belongs to")
     return AirExecutorClient(watch.home.root), job
+
+
+def _done(watch: lookout.Lookout) -> Response:
+    watch.look_anew()
+    return Answer({"done": True})
 
 
 @change.post("/api/job/{name}/cancel")
@@ -314,8 +327,7 @@ def cancel_job(visitor: VisitorDep, watch: LookoutDep, name: str, given: Why) ->
         if job.state.terminal:
             raise JobBusyError(f"the job is over already: it is {job.state}")
         client.cancel(job.id, by=visitor.name, why=given.why)
-    watch.look_anew()
-    return Answer({"done": True})
+    return _done(watch)
 
 
 @change.post("/api/job/{name}/retry")
@@ -326,8 +338,59 @@ def retry_job(visitor: VisitorDep, watch: LookoutDep, name: str, given: Retry) -
         if job.trigger == Trigger.EXECUTOR:
             raise JobBusyError("this job is a try of an Airflow task: clear the task in Airflow to run it again")
         client.retry(job.id, by=visitor.name, why=given.why or "retried", keep_completed=given.keep_completed)
-    watch.look_anew()
-    return Answer({"done": True})
+    return _done(watch)
+
+
+def demand_operator(visitor: VisitorDep) -> None:
+    """Who steers runners and queues changes how much runs at once, as who edits Airflow's pools does."""
+    if not visitor.operates:
+        raise HTTPException(403, "to steer runners and queues one needs the right to edit pools")
+
+
+OPERATOR = [Depends(demand_operator)]
+
+
+@change.post("/api/runner/{runner}/drain", dependencies=OPERATOR)
+def drain_runner(visitor: VisitorDep, watch: LookoutDep, runner: str, given: Why) -> Response:
+    """Let a runner start nothing more."""
+    return _tell(visitor, watch, runner, "drain", given)
+
+
+@change.post("/api/runner/{runner}/resume", dependencies=OPERATOR)
+def resume_runner(visitor: VisitorDep, watch: LookoutDep, runner: str, given: Why) -> Response:
+    """Let a runner start jobs again."""
+    return _tell(visitor, watch, runner, "resume", given)
+
+
+def _tell(visitor: Visitor, watch: lookout.Lookout, runner: str, action: str, given: Why) -> Response:
+    with doorway.refusals(watch.home, "runner"):
+        runners.tell(watch.home, runner, action, watch.seen, by=visitor.name, why=given.why)
+    return _done(watch)
+
+
+@change.post("/api/runner/{runner}/set", dependencies=OPERATOR)
+def set_runner(visitor: VisitorDep, watch: LookoutDep, runner: str, given: Changes) -> Response:
+    """Let a runner work with other slots, or serve other queues."""
+    with doorway.refusals(watch.home, "runner"):
+        changes: dict[str, Any] = {"slots": given.slots, "queues": given.queues}
+        steering.set_runner(watch.home, runner, **changes, by=visitor.name, why=given.why, seen=watch.seen)
+    return _done(watch)
+
+
+@change.post("/api/queue/{queue}/pause", dependencies=OPERATOR)
+def pause_queue(visitor: VisitorDep, watch: LookoutDep, queue: str, given: Why) -> Response:
+    """Let no runner start jobs of a queue."""
+    with doorway.refusals(watch.home, "queue"):
+        pauses.pause(watch.home, queue, by=visitor.name, why=given.why)
+    return _done(watch)
+
+
+@change.post("/api/queue/{queue}/resume", dependencies=OPERATOR)
+def resume_queue(visitor: VisitorDep, watch: LookoutDep, queue: str, given: Why) -> Response:
+    """Let runners start jobs of a queue again."""
+    with doorway.refusals(watch.home, "queue"):
+        pauses.resume(watch.home, queue, by=visitor.name, why=given.why)
+    return _done(watch)
 
 
 # --- The app ---

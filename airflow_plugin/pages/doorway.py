@@ -16,6 +16,7 @@ from air_executor.errors import (
     InvalidNameError,
     JobBusyError,
     NotFoundError,
+    RunnerError,
 )
 from air_executor.paths import Home
 
@@ -91,7 +92,7 @@ def refusals(home: Home, what: str = "job") -> Iterator[None]:
         yield
     except (InvalidNameError, NotFoundError, FileNotFoundError):
         raise HTTPException(404, f"there is no such {what}") from None
-    except JobBusyError as error:
+    except (JobBusyError, RunnerError) as error:
         raise HTTPException(409, _without(home, error)) from None
     except (InvalidInputError, ValueError) as error:
         raise HTTPException(422, _without(home, error)) from None

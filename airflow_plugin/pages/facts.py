@@ -174,6 +174,14 @@ def _of_reasons(reasons: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
 # --- Runners and queues ---
 
 
+OF_STEERING = ("at", "event", "runner", "queue", "what", "by", "why", "slots", "queues")
+
+
+def of_steering(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Who steered runners and queues."""
+    return [pick(event, OF_STEERING) for event in events]
+
+
 def of_runner(runner: health.RunnerStatus) -> dict[str, Any]:
     """A runner, all of whose status may be known."""
     return dataclasses.asdict(runner)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
-from air_executor import health, model, runners, spool, status
+from air_executor import audit, health, model, runners, spool, status
+from air_executor.errors import CorruptFileError
 from air_executor.index import Filter, Index
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
@@ -29,6 +31,8 @@ class View:
     queues: list[health.QueueStatus] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
     """How many jobs of a queue ended in the last `LATELY` seconds."""
+    steered: list[dict[str, Any]] = field(default_factory=list)
+    """Who steered runners and queues lately."""
 
 
 class Lookout:
@@ -63,7 +67,14 @@ class Lookout:
             runners=status.gather_runners(self.home, infos, self.seen),
             queues=status.gather_queues(self.home, alive),
         )
-        return View(found.problems, found.runners, found.queues, self._count([queue.name for queue in found.queues]))
+        ended = self._count([queue.name for queue in found.queues])
+        return View(found.problems, found.runners, found.queues, ended, self._steered())
+
+    def _steered(self) -> list[dict[str, Any]]:
+        try:
+            return audit.latest(self.home)
+        except CorruptFileError:
+            return []
 
     def _count(self, queues: list[str]) -> dict[str, int]:
         """What ended lately; counted every few seconds."""
@@ -79,8 +90,9 @@ class Lookout:
         """What keeps a job from starting, or who does not look after it any more, in sentences."""
         view = self.view()
         if job.state is JobState.WAITING:
-            served = any(queue.name == job.queue and queue.served_by for queue in view.queues)
-            return [] if served else [f"no runner serves the queue {job.queue}"]
+            queue = next((each for each in view.queues if each.name == job.queue), None)
+            unserved = [] if queue and queue.served_by else [f"no runner serves the queue {job.queue}"]
+            return [*unserved, *([f"the queue {job.queue} is {queue.paused}"] if queue and queue.paused else [])]
         if job.state is not JobState.WORKING:
             return []
         holder = next((each for each in spool.holders(self.home) if self._holds(each, job.name)), None)

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 
-from air_executor import model, orders, runners, spool
+from air_executor import load, model, orders, runners, spool
 from air_executor.paths import Home
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Presence:
         """Say what this runner does, and that it lives."""
         self._info.heartbeat_at = model.now()
         self._info.working, self._info.draining, self._info.ill = working, draining, dict(ill)
+        self._info.load = load.average()
         try:
             runners.write(self._home, self._info)
         except OSError as error:  # a full disk must not end the runner: its jobs go on, and it beats again later

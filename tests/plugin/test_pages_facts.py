@@ -65,6 +65,8 @@ def test_a_life_on_the_pages(web: Web, home: Home) -> None:
         (runner,) = overview["runners"]
         assert (runner["state"], runner["working"] <= runner["slots"]) == ("alive", True)
         assert overview["problems"] == []
+        assert runner["load"] is None or runner["load"] >= 0
+        steer(web, runner["id"])
         post(web, "job/long/cancel", why="enough")
         wait_for(lambda: api.get_job("long").state.terminal)
     cancelled = get(web, "job/long")
@@ -82,6 +84,35 @@ def test_a_life_on_the_pages(web: Web, home: Home) -> None:
     assert get(web, "job/handing")["state"] == "completed"
     reasons = get(web, "history?begin=0&end=1e10&step=1e9")["reasons"]
     assert len(reasons) == 1 and "command not found" in reasons[0][0]
+
+
+def steer(web: Web, runner: str) -> None:
+    """Whatever is asked of a runner or queue shows on the pages, with the name of who asked."""
+
+    def comes(state: str, slots: int) -> None:
+        def shown() -> bool:
+            (found,) = get(web, "overview")["runners"]
+            return (found["state"], found["slots"]) == (state, slots)
+
+        wait_for(shown, what=f"a runner that is {state} with {slots} slots")
+
+    post(web, f"runner/{runner}/drain", why="new disk")
+    comes("draining", 3)
+    post(web, f"runner/{runner}/resume")
+    post(web, f"runner/{runner}/set", slots=4)
+    comes("alive", 4)
+    post(web, "queue/gpu/pause", why="no gpu")
+    wait_for(lambda: get(web, "overview")["queues"][-1]["paused"])
+    steered = get(web, "overview")["steered"]
+    assert {"airflow user admin"} == {event["by"] for event in steered if event["what"] != "started"}
+    assert [event["why"] for event in steered if event["what"] in ("drain", "pause")] == ["new disk", "no gpu"]
+    refused = web.request(
+        "POST",
+        f"/air-executor/api/runner/{runner}/set",
+        headers={**credentials("admin"), **POST},
+        json={"slots": 0},
+    )
+    assert refused.status_code == 422 and "slots" in refused.text
 
 
 def submit(home: Home, name: str = "one", tasks: int = 1, **options: Any) -> model.Job:

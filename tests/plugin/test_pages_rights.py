@@ -18,6 +18,7 @@ from tests.plugin.visitors import OTHER, OURS, VISITORS, Web, access, credential
 SENTINEL = "hunter2"
 POST = {doorway.OWN_HEADER: "1"}
 IN_ANY_CASE = "401 200 200 200 200 200"
+NO_RUNNER = "401 403 403 403 404 404"
 
 #                                                  anonymous stranger viewer user operator admin
 TABLE: dict[tuple[str, str], dict[str, str]] = {
@@ -57,6 +58,11 @@ TABLE: dict[tuple[str, str], dict[str, str]] = {
         "none": "401 404 403 403 409 409",
         "damaged": "401 404 404 404 503 503",
     },
+    ("POST", "/api/runner/{runner}/drain"): {"": NO_RUNNER},
+    ("POST", "/api/runner/{runner}/resume"): {"": NO_RUNNER},
+    ("POST", "/api/runner/{runner}/set"): {"": NO_RUNNER},
+    ("POST", "/api/queue/{queue}/pause"): {"": "401 403 403 403 200 200"},
+    ("POST", "/api/queue/{queue}/resume"): {"": "401 403 403 403 200 200"},
 }
 QUERIES = {
     "/api/task": f"?dag_id={OURS}&run_id=r&task_id=t",
@@ -104,7 +110,7 @@ def submit(home: Home, target: str = "none", **options: Any) -> str:
 
 def call(web: Web, method: str, path: str, visitor: str, **given: Any) -> Any:
     headers = {**credentials(visitor), **(POST if method == "POST" else {})}
-    body = {"json": {}} if method == "POST" else {}
+    body = {"json": {"slots": 2} if path.endswith("/set") else {}} if method == "POST" else {}
     return web.request(method, f"/air-executor{path}", headers=headers, **{**body, **given})
 
 
@@ -122,7 +128,9 @@ def test_who_may_what(web: Web, home: Home, method: str, path: str, target: str)
         if method == "POST" and statuses.count("200") > 1:
             name = submit(home, target)  # the one before may have been changed
         asset = {"version": documents.version(), "name": "main.js"} if "static" in path else {"name": name}
-        answer = call(web, method, path.format(**asset, task="only") + QUERIES.get(path, ""), visitor)
+        answer = call(
+            web, method, path.format(**asset, task="only", runner="none", queue="q") + QUERIES.get(path, ""), visitor
+        )
         assert answer.status_code == status, f"{visitor}: {answer.text}"
         assert SENTINEL not in answer.text
         # Those who steer runners are told how to start one, and which file is damaged.

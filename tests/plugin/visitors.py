@@ -69,8 +69,8 @@ class Web:
         return asyncio.run(ask())
 
 
-def make_tables() -> None:
-    """Those that are asked, with two DAGs."""
+def make_tables(dags: int) -> None:
+    """Those that are asked, with our two DAGs and more."""
     tables = [DagBundleModel, DagModel, RevokedToken]
     names = ["team", "dag_bundle_team"]
     wanted = [each.__table__ for each in tables] + [Base.metadata.tables[name] for name in names]
@@ -78,17 +78,17 @@ def make_tables() -> None:
     with create_session() as session:
         session.merge(DagBundleModel(name="dags-folder"))
         session.flush()
-        for dag_id in (OURS, OTHER):
+        for dag_id in (OURS, OTHER, *(f"dag_{number}" for number in range(dags))):
             session.merge(DagModel(dag_id=dag_id, bundle_name="dags-folder", fileloc=dag_id))
 
 
 @contextmanager
-def api_server_with(manager: str) -> Iterator[Web]:
-    """The pages, mounted as Airflow mounts them, with an auth manager."""
+def api_server_with(manager: str, dags: int = 0) -> Iterator[Web]:
+    """The pages, mounted as Airflow mounts them, with an auth manager and so many more DAGs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", manager)
         patch.setattr(api_server._AuthManagerState, "instance", None)
-        make_tables()
+        make_tables(dags)
         airflow = FastAPI()
         api_server.init_auth_manager()
         for app in AirExecutorPlugin.fastapi_apps:

@@ -23,6 +23,7 @@ function render(view, again) {
       section("Running now", jobs(view.working, "Nothing runs.", (job) => duration(now() - job.started))),
       section("Failed last", jobs(view.failed, "Nothing has failed.", (job) => ago(job.finished))),
     ),
+    section("Steered lately", steered(view.steered)),
     h("p", { class: "quiet" }, `Air-Executor ${view.version}`, view.unread ? `; ${count(view.unread, "job")} still to be read` : ""),
   ];
 }
@@ -130,6 +131,12 @@ function queueAction(queue, again) {
     done: `The queue ${queue.name} is paused.`,
     after: again,
   });
+}
+
+function steered(events) {
+  const said = (event) => [event.what, event.slots === undefined ? "" : `${event.slots} slots`, event.queues === undefined ? "" : `queues ${[event.queues].flat().join(", ")}`].filter(Boolean).join(", ");
+  const rows = events.toReversed().map((event) => row(`${event.at}${event.runner ?? event.queue}${event.what}`, number(ago(event.at)), `${event.event} ${event.runner ?? event.queue}`, said(event), event.by, h("td", { class: "reason", title: event.why }, event.why)));
+  return table("Steered lately", ["When", "Runner or queue", "What", "By", "Why"], rows, "Nobody has steered a runner or a queue.");
 }
 
 function jobs(found, empty, when) {
