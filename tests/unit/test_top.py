@@ -306,6 +306,11 @@ def test_a_look_finds_what_lives_and_what_ended(home: Home, submit: Submit) -> N
     looking.turn_to(look.Interest(job="nobody"))
     looking.look()
     assert "there is no job named nobody" in looking.found.trouble
+    looking.look()
+    assert "there is no job named nobody" in looking.found.trouble, "until that is looked at again"
+    looking.turn_to(look.Interest())
+    looking.look()
+    assert not looking.found.trouble
     looking.close()
 
 

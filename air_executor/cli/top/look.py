@@ -61,6 +61,8 @@ class Look:
         self._ends = Ends(home)
         self._log: LogView | None = None
         self._details_key: object = None
+        self._troubles: dict[Callable[[], None], str] = {}
+        """Of each part why the last look at it was in vain."""
         self._paces = {
             self._look_at_spool: Pace(_SPOOL),
             self._look_at_components: Pace(_HEALTH),
@@ -92,18 +94,20 @@ class Look:
 
     def look(self) -> None:
         """Look at what is due. What goes wrong is told in `found.trouble`."""
-        trouble = ""
-        for look in self._wanted():
+        wanted = self._wanted()
+        for look in wanted:
             pace, began = self._paces[look], time.monotonic()
             if pace.due > began:
                 continue
+            self._troubles.pop(look, None)
             try:
                 look()
             except _TROUBLE as error:
-                trouble = describe(error)
+                self._troubles[look] = describe(error)
             pace.looked(began, time.monotonic())
         if self.found.unread:  # it is being made, which is worth some work
             self._paces[self._look_at_over].due = time.monotonic() + _INDEX_REST
+        trouble = next((self._troubles[look] for look in wanted if look in self._troubles), "")
         self._put(at=time.time(), trouble=trouble)
 
     def _wanted(self) -> list[Callable[[], None]]:
