@@ -102,6 +102,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         api.create_job("fails", [model.Task("false")])
         api.create_job("completes", [model.Task("true")])
         api.create_job("sleeper", [model.Task("sleep", ["1000"])], labels={"evil": EVIL})
+        testing.wait_for(lambda: api.get_job("sleeper").state == "working")  # the first, as it runs the longest
         script = f"printf '%b' {shlex.quote(EVIL)}; echo; until [ -e {home.root}/go ]; do sleep 0.05; done; echo second"
         api.create_job("writer", [model.Task("sh", ["-c", script])])
         store.submit(home, store.Submission(model.Job("lonely", queue="unserved"), [model.Task("true")]))
