@@ -98,6 +98,11 @@ def is_of_the_dead(name: str) -> bool:
     return writer_lives(name) is False
 
 
+def has_writer(path: Path) -> bool:
+    """Whether its name says which process it was of, so that it is ours whatever else there may be beside it."""
+    return _WRITER.search(path.name) is not None
+
+
 def writer_lives(name: str) -> bool | None:
     """Whether the process in a name lives; None if there is none in it, or one of another host."""
     found = _WRITER.search(name)

@@ -7,7 +7,6 @@ warning and problem. The exit code is 0 if all is well, and 1 if there is a warn
 from __future__ import annotations
 
 import argparse
-import functools
 from typing import TYPE_CHECKING
 
 from air_executor.cli import arguments, lookup, output
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run and not args.fix:
         raise InvalidInputError("--dry-run says what --fix would do; give both")
     home = lookup.find_home(args)
-    ask = functools.cache(doctor.ask_airflow)
+    ask = doctor.once(doctor.ask_airflow)
     findings = _look(home, ask, quiet=args.json)
     fixed = _fix(args, home, ask, findings) if args.fix else []
     well = all(finding.level is doctor.Level.OK for finding in findings)

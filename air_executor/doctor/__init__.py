@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from air_executor.doctor.airflow import Ask, ask_airflow, check_airflow
+from air_executor.doctor.airflow import Ask, ask_airflow, check_airflow, once
 from air_executor.doctor.filesystem import check_clock, check_files, check_kind, check_watching
 from air_executor.doctor.findings import Check, Finding, Level, Remedy, problem
 from air_executor.doctor.fixes import mend, remedies
@@ -49,6 +49,7 @@ __all__ = [
     "check_settings",
     "examine",
     "mend",
+    "once",
     "remedies",
 ]
 
@@ -92,8 +93,9 @@ def _check_jobs(home: Home) -> Iterator[Finding]:
 
 
 def _guard(home: Home, check: Check, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """A check that the system refuses says so, and hides no other."""
+    """A check that the system refuses, or that comes upon what nobody thought of, says so and hides no other."""
     try:
         yield from look()
-    except (OSError, AirExecutorError) as error:
-        yield problem(check, f"cannot be looked at: {error}", f"put that right, then {command(home, 'doctor')}")
+    except Exception as error:
+        why = str(error) if isinstance(error, (OSError, AirExecutorError)) else type(error).__name__
+        yield problem(check, f"cannot be looked at: {why}", f"put that right, then {command(home, 'doctor')}")

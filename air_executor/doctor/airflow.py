@@ -6,6 +6,7 @@ plugin's module `airflow_plugin.facts`, and once for a whole examination.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -88,6 +89,25 @@ def start_dev_config(home: Home) -> Path | None:
         return None
 
 
+def once(ask: Ask) -> Ask:
+    """One that asks no second time, also if there was no answer: that may have taken long."""
+
+    @functools.cache
+    def answer() -> Facts | AirflowError:
+        try:
+            return ask()
+        except AirflowError as error:
+            return error
+
+    def remembered() -> Facts:
+        found = answer()
+        if isinstance(found, AirflowError):
+            raise found
+        return found
+
+    return remembered
+
+
 def ask_airflow() -> Facts:
     """The facts, of a process that ends with its answer.
 
@@ -97,6 +117,7 @@ def ask_airflow() -> Facts:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "airflow_plugin.facts"],
+            env={**os.environ, "PYTHONSAFEPATH": "1"},  # or modules would be taken from where somebody happens to be
             capture_output=True,
             text=True,
             timeout=TIMEOUT,

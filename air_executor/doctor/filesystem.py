@@ -37,7 +37,7 @@ LOCAL_LOCKS = re.compile(r"\A(nolock|local_lock=(all|flock))\Z")
 def check_kind(home: Home) -> Finding:
     """Whether it is a network filesystem, and what follows. Unknown where the system has no list of mounts."""
     try:
-        mounts = MOUNTS.read_text()
+        mounts = MOUNTS.read_text(errors="surrogateescape")  # a name may be in any encoding
     except OSError:
         return ok(Check.FILESYSTEM, "of a kind that this system does not tell")
     return judge_kind(*mount_of(home.root.resolve(), mounts))
@@ -46,7 +46,7 @@ def check_kind(home: Home) -> Finding:
 def mount_of(path: Path, mounts: str) -> tuple[str, frozenset[str]]:
     """The kind of the filesystem of a path, and the options of its mount. Pure: of the text of mountinfo(5)."""
     best, found = -1, ("", frozenset[str]())
-    for line in mounts.splitlines():
+    for line in filter(None, mounts.split("\n")):
         before, _, after = line.partition(" - ")
         fields, (kind, _, options) = before.split(), (*after.split(), "", "", "")[:3]
         place = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), fields[4]))

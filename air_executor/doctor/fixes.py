@@ -37,22 +37,28 @@ def remedies(findings: Iterable[Finding]) -> list[Remedy]:
     return list(found.values())
 
 
-def mine(path: Path) -> bool:
-    """Whether something belongs to this user and is no link."""
+def mine(home: Home, path: Path) -> bool:
+    """Whether something of the home belongs to this user, and neither is a link nor below one that is in the home: what
+    such a link leads to has other things in it."""
     try:
         status = path.lstat()
+        linked = any(stat.S_ISLNK(parent.lstat().st_mode) for parent in _between(home, path))
     except OSError:
         return False
-    return status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
+    return status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode) and not linked
 
 
-def set_mode(path: Path, mode: int) -> Remedy | None:
+def _between(home: Home, path: Path) -> Iterator[Path]:
+    return (parent for parent in path.parents if home.root in parent.parents)
+
+
+def set_mode(home: Home, path: Path, mode: int) -> Remedy | None:
     """Let a file or directory have this mode; None if it is not ours."""
-    if not mine(path):
+    if not mine(home, path):
         return None
 
     def apply() -> Iterator[str]:
-        if mine(path):
+        if mine(home, path):
             path.chmod(mode)
             yield f"set the mode of {path} to {mode:04o}"
 
@@ -61,7 +67,7 @@ def set_mode(path: Path, mode: int) -> Remedy | None:
 
 def make_directories(home: Home) -> Remedy | None:
     """What is missing of a home; None where there is something else than a home."""
-    if not mine(home.root) or not _looks_like_home(home):
+    if not mine(home, home.root) or not _looks_like_home(home):
         return None
 
     def apply() -> Iterator[str]:
@@ -82,20 +88,14 @@ def _looks_like_home(home: Home) -> bool:
     return not inside or "jobs" in inside or "spool" in inside
 
 
-def remove_temporaries(paths: Iterable[Path]) -> Remedy | None:
+def remove_temporaries(home: Home, paths: Iterable[Path]) -> Remedy | None:
     """What processes that are gone began to write."""
-    ours = [path for path in paths if mine(path)]
-    return _each(ours, _remove_temporary, "remove the temporary files of processes that are gone")
+    return _each(home, paths, temporaries.remove, "remove the temporary files of processes that are gone")
 
 
-def _remove_temporary(path: Path) -> bool:
-    return temporaries.remove(path)
-
-
-def remove_files(paths: Iterable[Path], what: str, *, lock: Path | None = None) -> Remedy | None:
+def remove_files(home: Home, paths: Iterable[Path], what: str, *, lock: Path | None = None) -> Remedy | None:
     """Files of no use; under the lock of those who might be making them anew."""
-    ours = [path for path in paths if mine(path)]
-    return _each(ours, _unlink, f"remove {what}", lock)
+    return _each(home, (path for path in paths if not path.is_dir()), _unlink, f"remove {what}", lock)
 
 
 def _unlink(path: Path) -> bool:
@@ -103,17 +103,20 @@ def _unlink(path: Path) -> bool:
     return True
 
 
-def _each(paths: list[Path], remove: Callable[[Path], bool], does: str, lock: Path | None = None) -> Remedy | None:
-    if not paths:
+def _each(
+    home: Home, paths: Iterable[Path], remove: Callable[[Path], bool], does: str, lock: Path | None = None
+) -> Remedy | None:
+    ours = [path for path in paths if mine(home, path)]
+    if not ours:
         return None
 
     def apply() -> Iterator[str]:
         with _held(lock):
-            for path in paths:
-                if mine(path) and remove(path):
+            for path in ours:
+                if mine(home, path) and remove(path):
                     yield f"removed {path}"
 
-    return Remedy(f"{does}: {', '.join(map(str, paths))}", apply)
+    return Remedy(f"{does}: {', '.join(map(str, ours))}", apply)
 
 
 @contextlib.contextmanager
@@ -130,7 +133,7 @@ def _held(path: Path | None) -> Iterator[None]:
 
 def forget_dead(home: Home) -> Remedy | None:
     """The files of runners that died and left no job."""
-    if not mine(home.runners):
+    if not mine(home, home.runners):
         return None
 
     def apply() -> Iterator[str]:
@@ -142,9 +145,14 @@ def forget_dead(home: Home) -> Remedy | None:
     return Remedy(f"remove what runners that died left in {home.runners}", apply)
 
 
+def spool_directories(home: Home) -> list[Path]:
+    """Those of queues and holders."""
+    return [path for parent in (home.waiting, home.claimed) for path in sorted(parent.iterdir()) if path.is_dir()]
+
+
 def rebuild_spool(home: Home) -> Remedy | None:
-    """Bring it in line with the jobs."""
-    if not mine(home.spool):
+    """Bring it in line with the jobs; None if one of its directories leads elsewhere."""
+    if not all(mine(home, path) for path in (home.spool, home.finished, *spool_directories(home))):
         return None
 
     def apply() -> Iterator[str]:

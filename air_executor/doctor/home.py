@@ -49,7 +49,7 @@ def check_home(home: Home) -> Iterator[Finding]:
 
 def _check_content(home: Home, owner: int) -> Iterator[Finding]:
     """Parents first: of what is in a closed directory nothing can be said."""
-    closed = list(check_modes(home.directories[1:], owner))
+    closed = list(check_modes(home, home.directories[1:], owner))
     yield from closed
     if closed:
         return
@@ -59,7 +59,7 @@ def _check_content(home: Home, owner: int) -> Iterator[Finding]:
         return
     yield ok(Check.HOME, str(home.root))
     files = [home.runner_log, home.config, home.keepalive, home.wake, *home.runners.iterdir()]
-    yield from check_modes([*spool_directories(home), *files], owner)
+    yield from check_modes(home, [*fixes.spool_directories(home), *files], owner)
 
 
 def check_owner(home: Home, owner: int, user: int | None = None) -> Finding:
@@ -76,7 +76,7 @@ def check_owner(home: Home, owner: int, user: int | None = None) -> Finding:
 
 def check_mode(home: Home, mode: int) -> Finding:
     """What is in a home is private: logs, command lines, tokens."""
-    fix, remedy = f"chmod 700 {home.root}", fixes.set_mode(home.root, _files.PRIVATE_DIRECTORY)
+    fix, remedy = f"chmod 700 {home.root}", fixes.set_mode(home, home.root, _files.PRIVATE_DIRECTORY)
     if mode & 0o077:
         return problem(Check.PERMISSIONS, f"{home.root} is open to others (mode {mode:04o})", fix, remedy)
     if mode & 0o700 != 0o700:
@@ -84,7 +84,7 @@ def check_mode(home: Home, mode: int) -> Finding:
     return ok(Check.PERMISSIONS, f"mode {mode:04o}")
 
 
-def check_modes(paths: Iterable[Path], owner: int) -> Iterator[Finding]:
+def check_modes(home: Home, paths: Iterable[Path], owner: int) -> Iterator[Finding]:
     """Directories and files that their owner cannot write to. By owner and mode: root may write to all."""
     for path in paths:
         try:
@@ -97,12 +97,7 @@ def check_modes(paths: Iterable[Path], owner: int) -> Iterator[Finding]:
             yield problem(Check.OWNER, text, f"sudo chown -R {owner} {path}")
         elif status.st_mode & wanted != wanted:
             text = f"{path} cannot be written to (mode {stat.S_IMODE(status.st_mode):04o})"
-            yield problem(Check.PERMISSIONS, text, f"chmod {wanted:o} {path}", fixes.set_mode(path, wanted))
-
-
-def spool_directories(home: Home) -> list[Path]:
-    """Those of queues and holders."""
-    return [path for parent in (home.waiting, home.claimed) for path in sorted(parent.iterdir()) if path.is_dir()]
+            yield problem(Check.PERMISSIONS, text, f"chmod {wanted:o} {path}", fixes.set_mode(home, path, wanted))
 
 
 def check_space(home: Home) -> Finding:
@@ -134,11 +129,12 @@ def check_leftovers(home: Home) -> Finding:
         *(home.root, home.jobs, home.runners, home.components, home.preload, home.logs, home.index, home.metrics),
         *(home.control, home.paused),
     )
-    found = [path for place in places for path in temporaries.abandoned(place)]
+    left = (path for place in places for path in temporaries.abandoned(place))
+    found = [path for path in left if temporaries.has_writer(path)]  # others keep hidden files, too
     if not found:
         return ok(Check.LEFTOVERS, "no unfinished files of processes that are gone")
     text = f"unfinished files of processes that are gone: {several(found)}"
-    return warn(Check.LEFTOVERS, text, command(home, "doctor", "--fix"), fixes.remove_temporaries(found))
+    return warn(Check.LEFTOVERS, text, command(home, "doctor", "--fix"), fixes.remove_temporaries(home, found))
 
 
 def check_damaged(home: Home, names: Iterable[str]) -> Iterator[Finding]:
@@ -179,7 +175,7 @@ def _damaged_caches(home: Home) -> Iterator[Finding]:
         except CorruptFileError:
             found.append(path)
     if found:
-        remedy = fixes.remove_files(found, "damaged files of what templates have learned")
+        remedy = fixes.remove_files(home, found, "damaged files of what templates have learned")
         text = f"what templates have learned is damaged: {several(found)}"
         yield warn(Check.DAMAGED, text, fixes.remove_command(found), remedy)
 
@@ -187,12 +183,19 @@ def _damaged_caches(home: Home) -> Iterator[Finding]:
 def _damaged_indexes(home: Home) -> Iterator[Finding]:
     """By their first bytes; what is damaged further on is found, and made anew, by those who read it."""
     for path in sorted(home.index.glob("*.sqlite")):
-        with path.open("rb") as file:
-            begin = file.read(len(SQLITE))
+        begin = _first_bytes(path)
         if begin and begin != SQLITE:
             files = [path.with_name(f"{path.name}{suffix}") for suffix in ("-shm", "-wal", "")]
-            remedy = fixes.remove_files(files, "a damaged index", lock=home.index_lock(path.stem))
+            remedy = fixes.remove_files(home, files, "a damaged index", lock=home.index_lock(path.stem))
             yield warn(Check.DAMAGED, f"the index {path} is damaged", fixes.remove_command(files), remedy)
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Of a file; a fifo would be waited for."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(len(SQLITE))
 
 
 def _damaged_runners(home: Home) -> Iterator[Finding]:
@@ -207,7 +210,7 @@ def _damaged_runners(home: Home) -> Iterator[Finding]:
             if now - path.lstat().st_mtime > SETTLED and path.is_file() and not spool.claimed(home, path.stem):
                 found.append(path)
     if found:
-        remedy = fixes.remove_files(found, "damaged files of runners")
+        remedy = fixes.remove_files(home, found, "damaged files of runners")
         text = f"no runner renews these damaged files: {several(found)}"
         yield warn(Check.DAMAGED, text, fixes.remove_command(found), remedy)
 

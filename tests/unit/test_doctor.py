@@ -384,7 +384,50 @@ def test_what_belongs_to_another_user_is_left_alone(sound: Home, monkeypatch: py
 def test_links_are_not_followed(home: Home, tmp_path: Path) -> None:
     (tmp_path / "mine").touch(mode=0o644)
     (home.root / "link").symlink_to(tmp_path / "mine")
-    assert fixes.set_mode(home.root / "link", 0o600) is None and fixes.remove_files([home.root / "link"], "x") is None
+    assert fixes.set_mode(home, home.root / "link", 0o600) is None
+    assert fixes.remove_files(home, [home.root / "link"], "x") is None
+
+
+def test_directories_that_are_links_are_not_followed_either(home: Home, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for directory in (home.logs, home.index, home.metrics, home.preload, home.runners, home.finished):
+        if directory.is_dir():
+            directory.rmdir()
+        directory.symlink_to(elsewhere)
+    home.queue("linked").symlink_to(elsewhere)
+    dead_writer(elsewhere / "x").touch()
+    for name in ("old.sqlite", "x.json", "x.json.damaged-1", "precious", "other.prom"):
+        (elsewhere / name).write_text("{")
+        os.utime(elsewhere / name, (OLD, OLD))
+    before = sorted(elsewhere.iterdir())
+    found = examine(home)
+    assert {Check.LEFTOVERS, Check.DAMAGED} <= {finding.check for finding in bad(found)}
+    list(doctor.mend(doctor.remedies(found)))
+    assert fixes.rebuild_spool(home) is None and fixes.set_mode(home, home.runners / "precious", 0o700) is None
+    assert sorted(elsewhere.iterdir()) == before
+
+
+def test_hidden_files_of_others_are_no_leftovers(sound: Home) -> None:
+    for directory in (sound.root, sound.logs):
+        (directory / ".somebody.tmp").touch()
+        os.utime(directory / ".somebody.tmp", (OLD, OLD))
+    assert bad(examine(sound)) == []
+
+
+def test_a_fifo_for_an_index_is_not_waited_for(sound: Home) -> None:
+    sound.index.mkdir()
+    os.mkfifo(sound.index / "host.sqlite")
+    assert bad(examine(sound)) == []
+
+
+def test_a_check_that_fails_hides_no_other_and_tells_no_value(sound: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError(SECRET)
+
+    monkeypatch.setattr(filesystem, "mount_of", fail)
+    (finding,) = bad(examine(sound))
+    assert finding.check is Check.FILESYSTEM and finding.text == "cannot be looked at: ValueError"
 
 
 def test_a_remedy_that_the_system_refuses_says_so(home: Home) -> None:
@@ -484,7 +527,7 @@ def test_the_owner(home: Home) -> None:
 
 
 def test_a_file_of_another_user(home: Home) -> None:
-    (found,) = of_home.check_modes([home.jobs], os.geteuid() + 1)
+    (found,) = of_home.check_modes(home, [home.jobs], os.geteuid() + 1)
     assert found.fix == f"sudo chown -R {os.geteuid() + 1} {home.jobs}" and found.remedy is None
 
 
@@ -560,6 +603,15 @@ def test_the_mount_of_a_path(path: str, kind: str, option: str) -> None:
     assert found == kind and option in options
 
 
+def test_mounts_of_any_name_are_read(sound: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    odd = tmp_path / "mountinfo"
+    odd.write_bytes(
+        MOUNTS.encode() + "32 22 0:32 / /srv/\u2028x\x85 rw - ext4 a rw\n".encode() + b"33 22 0:3 / /\xff rw - a b c\n"
+    )
+    monkeypatch.setattr(filesystem, "MOUNTS", odd)
+    assert bad(examine(sound)) == []
+
+
 def test_what_follows_from_a_network_filesystem_is_said() -> None:
     found = filesystem.judge_kind("nfs4", frozenset({"rw"}))
     assert found.level is Level.OK and "hosts may share" in found.text and "15 s" in found.text
@@ -579,6 +631,20 @@ def test_limits_are_those_of_the_runner(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 # --- Airflow is asked ---
+
+
+def test_airflow_is_asked_once_also_if_it_does_not_answer() -> None:
+    asked = []
+
+    def fail() -> facts.Facts:
+        asked.append(1)
+        raise airflow.AirflowError("no answer")
+
+    ask = doctor.once(fail)
+    for _ in range(2):
+        with pytest.raises(airflow.AirflowError, match="no answer"):
+            ask()
+    assert asked == [1]
 
 
 @pytest.mark.parametrize(
