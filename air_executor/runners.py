@@ -305,7 +305,7 @@ def keep_alive(home: Home) -> None:
 
 def forget_dead(home: Home, seen: Sightings) -> None:
     """Remove what is left of runners that are dead and have no claims, and of clients that died as they cancelled."""
-    told = list(home.metrics.glob("*.prom"))  # first: who begins now has a runner's file before there are metrics of it
+    told = _told(home)  # first: who begins now has a runner's file before there are metrics of it
     known = all_runners(home)
     for info in known:
         if not seen.is_alive(info):
@@ -319,6 +319,11 @@ def forget_dead(home: Home, seen: Sightings) -> None:
     for holder in set(spool.holders(home)) - {info.id for info in known}:
         if seen.is_old_holder(home, holder):
             spool.remove_holder(home, holder)
+
+
+def _told(home: Home) -> list[Path]:
+    """The files with metrics; none where a link leads to, such as to node_exporter's: there others have theirs."""
+    return [] if home.metrics.is_symlink() else list(home.metrics.glob("*.prom"))
 
 
 def _last_line(log: Path, offset: int) -> str:

@@ -191,6 +191,13 @@ def test_dead_runners_without_claims_are_forgotten(home: Home) -> None:
     assert list(home.metrics.iterdir()) == [home.runner_metrics("alive")]
 
 
+def test_metrics_of_others_behind_a_link_are_left_alone(home: Home, tmp_path: Path) -> None:
+    home.metrics.symlink_to(tmp_path)
+    (tmp_path / "node.prom").touch()
+    runners.forget_dead(home, Sightings())
+    assert (tmp_path / "node.prom").exists()
+
+
 def test_the_command_line_of_a_runner(home: Home) -> None:
     options = runners.StartOptions(
         ["a", "b"], 3, "n", ["m1", "m2"], "exec", 2.5, 3.0, True, True, "/python", 9555, "10.0.0.1"
