@@ -338,9 +338,9 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back; nothing happens if it is not held."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None  # first: once it is closed another thread may have taken the lock by this object
+        if fd is not None:
+            os.close(fd)
 
     @property
     def held(self) -> bool:

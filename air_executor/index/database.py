@@ -32,6 +32,9 @@ _LOCK_WAIT = 5.0
 _KEPT_DAYS = 30
 """So long the file of a host is kept that nobody has used: containers may have another name each time."""
 
+Opened = tuple[int, tuple[int, int] | None]
+"""A process and the file that its connections are of."""
+
 
 class Database:
     """Connections to the file, for any thread, also after a fork; or one to memory."""
@@ -47,7 +50,7 @@ class Database:
         self._lock = _files.Lock(home.index_lock(host))
         self._pool_lock = threading.Lock()
         self._free: list[sqlite3.Connection] = []
-        self._opened: tuple[int, tuple[int, int] | None] = (0, None)
+        self._opened: Opened = (0, None)
         """The process and the file that the free connections are of."""
         self._stamp: object = None
         """What the file has that was opened last, and no other."""
@@ -77,40 +80,40 @@ class Database:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        with self._memory_lock if self._uses_memory() else contextlib.nullcontext():
+        in_memory = self._uses_memory()  # once: the lock and the connection must be of the same, whatever others do
+        with self._memory_lock if in_memory else contextlib.nullcontext():
             try:
-                connection = self._take()
+                connection, opened = (self._take_memory(), None) if in_memory else self._take()
             except (OSError, AirExecutorError, sqlite3.Error) as error:
                 raise Unusable(f"{self._path}: {error}") from error
             try:
                 yield connection
-            except sqlite3.ProgrammingError:
-                raise
             except sqlite3.Error as error:
                 self._undo(connection)
+                if isinstance(error, sqlite3.ProgrammingError):
+                    raise
                 raise Unusable(f"{self._path}: {error}") from error
             except BaseException:
                 self._undo(connection)
                 raise
-            self._give_back(connection)
+            if opened is not None:
+                self._give_back(connection, opened)
 
     def _uses_memory(self) -> bool:
         if not self.in_memory and self._opened[1] is None:  # find out whether there can be a file
             try:
-                self._give_back(self._open())
+                self._give_back(*self._open())
             except (OSError, AirExecutorError, sqlite3.Error):
                 self._to_memory()
         return self.in_memory
 
-    def _take(self) -> sqlite3.Connection:
-        if self.in_memory:
-            return self._take_memory()
+    def _take(self) -> tuple[sqlite3.Connection, Opened]:
         current = (os.getpid(), _files.identity(self._path))
         with self._pool_lock:
             if self._opened != current:
                 self._drop_connections()
             if self._free:
-                return self._free.pop()
+                return self._free.pop(), self._opened
         return self._open()
 
     def _take_memory(self) -> sqlite3.Connection:
@@ -126,11 +129,10 @@ class Database:
         if connection is not self._memory:
             connection.close()
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        if connection is self._memory:
-            return
+    def _give_back(self, connection: sqlite3.Connection, opened: Opened) -> None:
+        """Keep it, unless the file was replaced while it was in use."""
         with self._pool_lock:
-            if self._opened[0] == os.getpid() and not self.in_memory:
+            if self._opened == opened:
                 self._free.append(connection)
                 return
         connection.close()
@@ -146,7 +148,7 @@ class Database:
 
     # --- the file ---
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> tuple[sqlite3.Connection, Opened]:
         """A connection to a file of this schema, made if need be.
 
         Under the lock, because SQLite opens the file and its log one after the other, by their names.
@@ -168,7 +170,7 @@ class Database:
                 if self._stamp != stamp:  # a new file may have the inode of one that was removed
                     self._stamp = stamp
                     self.generation += 1
-            return connection
+            return connection, opened
         finally:
             self._lock.release()
 
@@ -188,6 +190,8 @@ class Database:
 
     def _tidy(self) -> None:
         """Remove the files of hosts that nobody used for a long time."""
+        if self._path.parent.is_symlink():  # where it leads to, others may have theirs
+            return
         for path in self._path.parent.glob("*.sqlite"):
             with contextlib.suppress(OSError):
                 used = max(each.stat().st_mtime for each in files.files_of(path) if each.exists())
@@ -202,12 +206,19 @@ class Database:
         if self.in_memory:
             self.close()
             return
-        if self._failures < 3 and self._opened[1] != _files.identity(self._path):
-            return  # somebody has replaced it already
+        if self._failures < 3 and self._is_replaced():
+            return
         cause = why.__cause__
         refused = isinstance(cause, sqlite3.Error) and files.is_refusal(cause)
         if self._failures > 1 or refused or not self._remove():
             self._to_memory()
+
+    def _is_replaced(self) -> bool:
+        """Whether somebody has done so already. Of a home that cannot be looked at the next attempt tells."""
+        try:
+            return self._opened[1] != _files.identity(self._path)
+        except OSError:
+            return True
 
     def _remove(self) -> bool:
         try:
@@ -217,7 +228,7 @@ class Database:
                 files.remove(self._path)
             finally:
                 self._lock.release()
-            self._give_back(self._open())
+            self._give_back(*self._open())
         except (OSError, AirExecutorError, sqlite3.Error):
             return False
         return True

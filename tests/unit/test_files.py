@@ -114,6 +114,24 @@ def test_a_move_of_what_is_gone_is_lost_and_one_to_nowhere_an_error(tmp_path: Pa
         _files.move(tmp_path / "m", tmp_path / "missing" / "m")
 
 
+def test_a_lock_that_another_thread_takes_while_it_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, close = _files.Lock(tmp_path / "lock"), os.close
+
+    def close_and_acquire(fd: int) -> None:
+        close(fd)
+        monkeypatch.undo()
+        assert lock.acquire()
+
+    assert lock.acquire()
+    monkeypatch.setattr(os, "close", close_and_acquire)
+    lock.release()
+    assert lock.held
+    lock.release()
+    assert not _files.is_locked(lock.path)
+
+
 def test_a_lock_has_one_holder(tmp_path: Path) -> None:
     first, second = _files.Lock(tmp_path / "lock"), _files.Lock(tmp_path / "lock")
     assert not _files.is_locked(tmp_path / "lock")

@@ -528,6 +528,30 @@ def test_threads_ask_while_one_reads_and_the_file_goes(home: Home, submit: Submi
         assert everything(index) == truth(home)
 
 
+def test_a_connection_in_use_while_the_file_is_replaced_is_not_used_again(
+    home: Home, index: Index, submit: Submit
+) -> None:
+    submit()
+    index.refresh()
+    with index._database.reading():
+        shutil.rmtree(home.index)
+        index.refresh()
+    submit("second")
+    with Index(home) as other:
+        other.catch_up()
+    assert names(index) == ["second", "job"]
+
+
+def test_files_that_others_keep_behind_a_link_stay(home: Home, index: Index, submit: Submit, tmp_path: Path) -> None:
+    submit()
+    old = tmp_path / "theirs.sqlite"
+    old.touch()
+    os.utime(old, (1, 1))
+    home.index.symlink_to(tmp_path)
+    index.refresh()
+    assert names(index) == ["job"] and not index.in_memory and old.exists()
+
+
 def test_a_process_that_was_forked_asks_for_itself(home: Home, index: Index, submit: Submit) -> None:
     submit()
     index.refresh()
