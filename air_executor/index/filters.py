@@ -46,6 +46,8 @@ class Filter:
     collection admits none."""
     without_dag: bool = False
     """Whether `dags`, if given, also admits jobs that have no label `dag_id`."""
+    of_nobody: bool = True
+    """Whether jobs are admitted that are damaged so that no label is left, which may have had any."""
 
     def __post_init__(self) -> None:
         for what in ("states", "queues", "triggers"):
@@ -146,6 +148,8 @@ def condition(connection: sqlite3.Connection, chosen: Filter) -> Condition:
         )
     if chosen.dags is not None:
         _restrict(connection, found, chosen.dags, chosen.without_dag)
+    if not chosen.of_nobody:
+        found.add("NOT (exit_kind IS ? AND labels = '{}')", model.ExitKind.DAMAGED.value)
     return found
 
 

@@ -56,7 +56,7 @@ def owner_of(labels: dict[str, str], exit_kind: str | None, *, sound: bool = Tru
         sound: whether its state could be read.
     """
     damaged = not sound or exit_kind == model.ExitKind.DAMAGED
-    return Owner(labels.get(DAG_LABEL), known=bool(labels) or not damaged)
+    return Owner(labels.get(DAG_LABEL) or None, known=bool(labels) or not damaged)
 
 
 def _known_dags() -> frozenset[str]:

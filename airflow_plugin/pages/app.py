@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from air_executor import __version__, journal, pauses, repair, report, runners, steering, store, validation
 from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError, JobBusyError
-from air_executor.index import Filter
+from air_executor.index import Filter, Page
 from air_executor.model import Job, Trigger
 from air_executor.paths import Home
 from airflow_plugin import hook
@@ -99,8 +99,8 @@ def overview(visitor: VisitorDep, watch: LookoutDep) -> Response:
             "problems": view.problems,
             "runners": [facts.of_runner(runner) for runner in view.runners],
             "queues": [facts.of_queue(queue, view.ended.get(queue.name, 0)) for queue in view.queues],
-            "working": _rows(visitor, running.jobs),
-            "failed": _rows(visitor, failed.jobs),
+            "working": _rows(running),
+            "failed": _rows(failed),
             "unread": watch.unread,
             "steered": facts.of_steering(view.steered),
             "can": {"steer": visitor.operates},
@@ -110,13 +110,12 @@ def overview(visitor: VisitorDep, watch: LookoutDep) -> Response:
 
 def _seen_by(visitor: Visitor, **given: Any) -> Filter:
     """What somebody asks for, of what he may see."""
-    return Filter(**given, dags=visitor.listed, without_dag=visitor.sees_home)
+    return Filter(**given, dags=visitor.listed, without_dag=visitor.sees_home, of_nobody=visitor.operates)
 
 
-def _rows(visitor: Visitor, rows: Any) -> list[dict[str, Any]]:
-    """The index takes a damaged job for one of no DAG."""
-    owned = ((row, access.owner_of(row.labels, row.exit_kind)) for row in rows)
-    return [facts.of_row(row) for row, owner in owned if owner.known or visitor.operates]
+def _rows(page: Page) -> list[dict[str, Any]]:
+    """What is told of jobs that were asked for by what their reader may see."""
+    return [facts.of_row(row) for row in page.jobs]
 
 
 Texts = Annotated[list[str], Query(default_factory=list)]
@@ -162,7 +161,7 @@ def list_jobs(
     """Jobs, newest first."""
     with doorway.refusals(watch.home):
         page = watch.jobs().page(wanted, limit, before)
-    return Answer({"jobs": _rows(visitor, page.jobs), "next": page.next_key, "unread": watch.unread})
+    return Answer({"jobs": _rows(page), "next": page.next_key, "unread": watch.unread})
 
 
 @read.get("/api/counts")
@@ -176,15 +175,20 @@ def count_jobs(visitor: VisitorDep, watch: LookoutDep, wanted: ChosenDep) -> Res
 
 @read.get("/api/task")
 def list_tries(
-    visitor: VisitorDep, watch: LookoutDep, dag_id: str, run_id: str, task_id: str, map_index: str = "-1"
+    visitor: VisitorDep,
+    watch: LookoutDep,
+    dag_id: Annotated[str, Query(min_length=1)],  # no id would be asked for as any DAG
+    run_id: str,
+    task_id: str,
+    map_index: str = "-1",
 ) -> Response:
     """The jobs of the tries of a task instance."""
     if not visitor.reads(Owner(dag_id)):
         raise HTTPException(403, "to see this one needs the right to read the task instances of the DAG")
     labels = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
     with doorway.refusals(watch.home):
-        page = watch.jobs().page(Filter(labels=labels), MAX_PAGE)
-    return Answer({"jobs": _rows(visitor, page.jobs), "unread": watch.unread})
+        page = watch.jobs().page(Filter(labels=labels, dags=[dag_id]), MAX_PAGE)
+    return Answer({"jobs": _rows(page), "unread": watch.unread})
 
 
 @read.get("/api/history")
@@ -229,9 +233,10 @@ def show_job(
 ) -> Response:
     """A job, some of its tasks, and who did what with it; nothing if all is as `known` says."""
     with doorway.refusals(watch.home):
+        files = _files(watch.home, store.name_of(watch.home, name))  # first: what changes later is told the next time
         job, owner = _find(watch, visitor, name)
         notes = watch.notes(job)
-        stamp = _stamp(watch.home, job.name, notes)
+        stamp = _stamp(files, notes, status, offset, limit)
         if known == stamp:
             return Response(status_code=204)
         told = {
@@ -246,10 +251,14 @@ def show_job(
     return Answer(told)
 
 
-def _stamp(home: Home, name: str, notes: list[str]) -> str:
-    """Changes whenever something does that is said of a job."""
-    paths = home.job(name)
-    found = [str(zlib.crc32("\n".join(notes).encode()))]
+def _stamp(files: str, *said: Any) -> str:
+    """Changes whenever something does that is said of a job, and what was asked."""
+    return f"{zlib.crc32(repr(said).encode()):x}-{files}"
+
+
+def _files(home: Home, name: str) -> str:
+    """Changes whenever a file does of which is told."""
+    paths, found = home.job(name), []
     for path in (paths.state, paths.tasks, paths.events, paths.cancel):
         try:
             status = path.lstat()

@@ -17,7 +17,7 @@ from air_executor.testing import running_runner, wait_for
 from airflow_plugin import links
 from airflow_plugin.plugin import AirExecutorPlugin
 from tests.plugin import visitors
-from tests.plugin.visitors import Web, credentials, documents, facts, logtail
+from tests.plugin.visitors import Web, credentials, documents, facts, logtail, lookout
 
 SENTINEL = "hunter2"
 POST = {"X-Air-Executor": "1"}
@@ -126,6 +126,29 @@ def test_nothing_is_told_twice(web: Web, home: Home) -> None:
     assert get(web, f"job/one?known={known}", 204) is None
     AirExecutorClient(home.root).cancel("one")
     assert get(web, f"job/one?known={known}")["state"] == "cancelled"
+
+
+def test_what_changes_while_it_is_looked_at_is_told_the_next_time(
+    web: Web, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(home)
+
+    def cancel(*_: object) -> list[str]:
+        AirExecutorClient(home.root).cancel("one")
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lookout.Lookout, "notes", cancel)
+        before = get(web, "job/one")
+    assert before["state"] == "waiting"
+    assert get(web, f"job/one?known={before['known']}")["state"] == "cancelled"
+
+
+def test_another_question_is_always_answered(web: Web, home: Home) -> None:
+    submit(home, tasks=2)
+    known = get(web, "job/one")["known"]
+    assert get(web, f"job/one?known={known}&status=failed")["tasks"] == []
+    assert len(get(web, f"job/one?known={known}&offset=1")["tasks"]) == 1
 
 
 def test_tasks_come_in_pages_and_by_status(web: Web, home: Home) -> None:

@@ -167,6 +167,23 @@ def test_lists_hold_what_one_may_see(web: Web, home: Home) -> None:
     assert [job["name"] for job in task["jobs"]] == [names[OURS]]
 
 
+def test_what_is_damaged_beyond_knowing_whose_it_is_shows_nowhere(web: Web, home: Home) -> None:
+    hidden, seen = submit(home, "damaged"), submit(home)
+    for visitor, names in (("viewer", {seen}), ("operator", {seen, hidden})):
+        page = call(web, "GET", "/api/jobs?limit=1", visitor).json()
+        assert {job["name"] for job in call(web, "GET", "/api/jobs", visitor).json()["jobs"]} == names
+        assert (page["next"] is None) == (len(names) == 1), "the key of a page names its last job"
+        counts = call(web, "GET", f"/api/counts?text={hidden}", visitor).json()["counts"]
+        assert sum(counts.values()) == len(names) - 1
+        history = call(web, "GET", "/api/history?begin=0&end=1e11&step=1e9", visitor).json()
+        assert history["total"]["failed"] == len(history["reasons"]) == len(names) - 1
+
+
+def test_no_dag_is_not_any_dag(web: Web, home: Home) -> None:
+    assert access.owner_of({"dag_id": ""}, None) == access.Owner(None)
+    assert call(web, "GET", "/api/task?dag_id=&run_id=r&task_id=t", "admin").status_code == 422
+
+
 def test_whose_a_job_is() -> None:
     assert access.owner_of({"dag_id": "d"}, None) == access.Owner("d")
     assert access.owner_of({}, "success") == access.Owner(None)
