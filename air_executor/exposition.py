@@ -77,7 +77,9 @@ def _line(sample: Sample) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_ESCAPES.get(character, character) for character in text)
+    """As the format has it, which is UTF-8: half a character, which a name of a file may hold, is written out."""
+    whole = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(_ESCAPES.get(character, character) for character in whole)
 
 
 def number(value: float) -> str:
@@ -94,7 +96,7 @@ def parse(text: str) -> list[Family]:
         ValueError: it is something else; names the line.
     """
     families: list[Family] = []
-    for position, line in enumerate(text.splitlines(), start=1):
+    for position, line in enumerate(text.removesuffix("\n").split("\n"), start=1):  # names may hold other line ends
         try:
             _take(line, families)
         except (ValueError, IndexError):

@@ -174,7 +174,7 @@ class Runner:
         self.upkeep.start()
         self.pruner.start()
         self._safely("metrics", self._publish)
-        self.exporter.start()
+        self._safely("metrics", self.exporter.start)
         if self.ready_fd is not None:
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it
                 os.write(self.ready_fd, b"1")

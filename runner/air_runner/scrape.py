@@ -114,9 +114,9 @@ class Server:
                 self._listener = self._listen()
                 log.info("metrics are served on http://%s:%d%s", self._host, self._port, PATH)
                 self._said = None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter of what cannot be the name of a host
             self._accept_at = moment + LISTEN_PAUSE
-            self._say(f"{error.strerror or error}")
+            self._say(getattr(error, "strerror", None) or str(error))
             return
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._accepts = True

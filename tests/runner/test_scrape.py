@@ -148,8 +148,9 @@ def test_a_port_that_is_taken_is_said_once_and_tried_again(turned: Turned, caplo
     assert turned.server.listens and "metrics are served on http://127.0.0.1" in caplog.text
 
 
-def test_an_address_that_nobody_has_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("host", ["203.0.113.7", "x" * 70, "a\0b"])
+def test_an_address_that_nobody_has_is_no_end(caplog: pytest.LogCaptureFixture, host: str) -> None:
     with selectors.DefaultSelector() as selector:
-        server = scrape.Server(selector, "203.0.113.7", 1, str)
+        server = scrape.Server(selector, host, 1, str)
         server.tend(0.0)
-        assert "metrics cannot be served on 203.0.113.7 port 1" in caplog.text and not server.listens
+        assert f"metrics cannot be served on {host} port 1" in caplog.text and not server.listens

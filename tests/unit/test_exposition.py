@@ -12,7 +12,7 @@ from air_executor import cli, exposition, model, processes, runners
 from air_executor.exposition import Family, Sample
 from air_executor.paths import Home
 
-ODD = 'a "quoted" \\ back\nslash, and {a="b"} 1'
+ODD = 'a "quoted" \\ back\nslash, and {a="b"} 1, \x85\x0b\x1c\u2028'
 FAMILIES = [
     Family("a_total", "counter", "Counts \\ and\nbreaks.", [Sample("a_total", {"x": ODD, "y": "1"}, 3)]),
     Family("b", "gauge", "Without samples."),
@@ -36,6 +36,11 @@ def test_what_is_written_is_read_by_everybody() -> None:
     assert (theirs["a"].type, theirs["a"].documentation) == ("counter", "Counts \\ and\nbreaks.")
     assert [(each.name, each.value) for each in theirs["c"].samples][-1] == ("c_count", 2.0)
     assert theirs["b"].samples == []
+
+
+def test_a_name_that_is_no_text_keeps_no_other_metric_back() -> None:
+    text = exposition.render([Family("a", "gauge", "A.", [Sample("a", {"queue": "odd-\udcff"}, 1)])])
+    assert exposition.parse(text.encode().decode())[0].samples == [Sample("a", {"queue": r"odd-\udcff"}, 1)]
 
 
 @pytest.mark.parametrize(
