@@ -149,7 +149,8 @@ def condition(connection: sqlite3.Connection, chosen: Filter) -> Condition:
     if chosen.dags is not None:
         _restrict(connection, found, chosen.dags, chosen.without_dag)
     if not chosen.of_nobody:
-        found.add("NOT (exit_kind IS ? AND labels = '{}')", model.ExitKind.DAMAGED.value)
+        # One that is damaged while it runs has no exit yet.
+        found.add("NOT (labels = '{}' AND (damaged OR exit_kind IS ?))", model.ExitKind.DAMAGED.value)
     return found
 
 

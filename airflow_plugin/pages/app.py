@@ -152,7 +152,6 @@ ChosenDep = Annotated[Filter, Depends(chosen)]
 
 @read.get("/api/jobs")
 def list_jobs(
-    visitor: VisitorDep,
     watch: LookoutDep,
     wanted: ChosenDep,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = PAGE,

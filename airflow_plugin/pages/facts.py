@@ -164,10 +164,10 @@ def _of_step(step: Step) -> dict[str, Any]:
 
 
 def _of_reasons(reasons: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """A damaged job's reason names the job, whose nobody knows."""
+    """Those that differ in the program alone are one."""
     counts: Counter[str] = Counter()
     for reason, number in reasons:
-        counts["damaged" if reason.startswith("damaged: ") else sentence(reason) or ""] += number
+        counts[sentence(reason) or ""] += number
     return counts.most_common()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from air_executor import model, store
+from air_executor import held, model, pauses, processes, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.paths import Home, JobPaths
 from air_executor.testing import running_runner, wait_for
@@ -310,3 +311,29 @@ def test_scripts_make_no_html_of_words() -> None:
             ):
                 assert word.encode() not in content, f"{name} has {word}"
     assert b"<script>" not in documents.STATIC.joinpath("index.html").read_bytes()
+
+
+def test_a_job_whose_runner_is_gone_says_so(web: Web, home: Home) -> None:
+    job, gone = submit(home), processes.identify(os.getpid())
+    gone.start_time += 1  # so it is no process that lives
+    moment = model.now()
+    runners.write(home, runners.RunnerInfo("r1", gone, ["default"], 1, "fork", "0", moment, moment, 3.0))
+    spool.claim(home, spool.marker_of(job), "r1")
+    with held.HeldJob.acquire(home, "one") as locked:
+        locked.start(gone, by="r1")
+    (note,) = get(web, "job/one")["notes"]
+    assert note.startswith("the runner r1 is gone; ")
+    assert any("r1 is gone" in problem for problem in get(web, "overview")["problems"])
+
+
+def test_a_paused_queue_is_why_a_job_waits(web: Web, home: Home) -> None:
+    submit(home, queue="q")
+    pauses.pause(home, "q", by="somebody", why="a reason")
+    assert get(web, "job/one")["notes"][-1].endswith("by somebody: a reason")
+
+
+def test_a_home_that_nobody_has_used_yet(web: Web, home: Home) -> None:
+    shutil.rmtree(home.root)
+    assert "is not there" in get(web, "overview")["problems"][0]
+    assert get(web, "jobs")["jobs"] == []
+    assert not home.root.exists()

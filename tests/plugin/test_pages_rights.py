@@ -162,6 +162,9 @@ def test_lists_hold_what_one_may_see(web: Web, home: Home) -> None:
     assert seen("operator") == set(names)  # also what is of a DAG that Airflow does not know any more
     assert seen("admin", "/api/jobs?label=dag_id=ours") == {OURS}
     assert seen("stranger", "/api/jobs?label=dag_id=ours") == set()
+    assert sum(call(web, "GET", "/api/counts", "viewer").json()["counts"].values()) == 3
+    page = call(web, "GET", "/api/jobs?limit=1", "viewer").json()  # whose next one is the damaged one
+    assert names["damaged"] not in page["next"]
     assert sum(call(web, "GET", "/api/counts", "stranger").json()["counts"].values()) == 1
     task = call(web, "GET", "/api/task?dag_id=ours&run_id=r&task_id=t", "viewer").json()
     assert [job["name"] for job in task["jobs"]] == [names[OURS]]

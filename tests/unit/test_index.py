@@ -172,6 +172,8 @@ def test_damaged_jobs_appear_as_the_store_gives_them(home: Home, index: Index, s
     lock = held.lock_job(home, "cut")
     index.catch_up()
     assert everything(index)["cut"].state == "working"
+    owned = index.page(Filter(of_nobody=False)).jobs  # the working one has lost its labels, too
+    assert [row.name for row in owned] == ["sound"]
     lock.release()
     index.refresh()
     assert everything(index)["cut"].state == "failed"

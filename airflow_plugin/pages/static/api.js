@@ -78,7 +78,10 @@ export function poll(look, refused) {
         if (failures) notice("");
         failures = 0;
       } catch (error) {
-        if (!(error instanceof Refusal)) throw error;
+        if (!(error instanceof Refusal)) {
+          notice("this page has a fault: reload it", "bad");
+          throw error;
+        }
         failures += 1;
         if (refused && [403, 404, 422].includes(error.status)) refused(error);
         else notice(`${error.message} (what is shown may be old)`, "bad");

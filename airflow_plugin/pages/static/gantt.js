@@ -4,8 +4,8 @@ import { duration, now, seconds } from "./words.js";
 
 const MOST = 200;
 const ROW = 18;
-const NAMES = 22;
 /** Per cent of the width that the names take. */
+const NAMES = 22;
 const TICKS = 5;
 
 export function gantt(job, choose) {

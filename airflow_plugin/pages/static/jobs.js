@@ -4,7 +4,7 @@ import { h, jobLink, number, row, show as put, state, table } from "./dom.js";
 import { ago, count, duration, now } from "./words.js";
 
 const STATES = ["waiting", "working", "completed", "failed", "cancelled"];
-const COUNT_EVERY = 3000;
+const COUNT_EVERY = 10000;
 
 export function show(place) {
   const address = new URLSearchParams(location.search);

@@ -4,9 +4,9 @@ import { h } from "./dom.js";
 
 const EVERY = 500;
 const SLOW = 2000;
-const KEPT = 2 ** 21;
 /** Characters that are shown at most; what is older goes. */
-// eslint-disable-next-line no-control-regex
+const KEPT = 2 ** 21;
+/** What colours text in a terminal, or moves its cursor. */
 const ESCAPES = /\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\^_])/g;
 
 export class LogView {
@@ -32,11 +32,6 @@ export class LogView {
     this.text.replaceChildren();
     this.says.textContent = "";
     if (task !== null) this.run(this.round, offset);
-  }
-
-  /** The job has begun anew. */
-  restart() {
-    this.open(this.task);
   }
 
   async run(round, begin) {
