@@ -563,7 +563,9 @@ class Runner:
         end = endings.explain(pid, status)
         if not end.seen_well:
             self._safely("what a job left", self._kill_orphans)
-        self._settle(running.job.name, end, running)
+        verdict = self._settle(running.job.name, end, running)
+        if end.seen_well and verdict is not None:  # it was not: a body that ended the process gave it this exit code
+            self._safely("what a job left", self._kill_orphans)
 
     def _kill_orphans(self) -> None:
         if self.group is not None:
@@ -571,7 +573,7 @@ class Runner:
         if self.orphans is not None:
             self.orphans.kill({*self.running.pids, *(self.forks.pids if self.forks is not None else ())})
 
-    def _settle(self, name: str, end: endings.End, running: Running | None = None) -> None:
+    def _settle(self, name: str, end: endings.End, running: Running | None = None) -> repair.Verdict | None:
         verdict = self.endings.settle(name, end)
         self.tally.settled(name, end, verdict, running)
         if verdict is repair.Verdict.QUEUE:
@@ -581,6 +583,7 @@ class Runner:
         if marker := self.early.pop(name, None):
             self.backlog.add(marker)
         self.clock.at_latest("retry", time.monotonic() + self.endings.retry_interval)
+        return verdict
 
     def _retry_endings(self) -> None:
         for name, end in self.endings.take_unresolved().items():

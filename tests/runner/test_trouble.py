@@ -177,6 +177,18 @@ def test_an_end_that_is_settled_late_harms_nobody(
     assert killed == [NOBODY, None], "the number may be another's by then, and the job another process's"
 
 
+@pytest.mark.parametrize("code", [0, ephemeral.EXIT_ENDED + 1, 1])
+def test_what_is_left_of_a_job_that_did_not_write_its_end_is_killed_whatever_its_exit_code(
+    runner: Runner, client: AirExecutorClient, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr(runner, "_kill_orphans", lambda: killed.append(1))
+    client.create_job("a", [shell("true")])
+    tick(runner)
+    runner._on_events([fork.Exited(NOBODY + 1, code << 8)])
+    assert killed == [1]
+
+
 def test_memory_is_looked_at_no_oftener_than_it_says(home: Home) -> None:
     limits_ = enforcement.Enforcement(home, 0, lambda running, outcome: None)
     running = [Running(Job("a", memory_mb=1), pid=os.getpid())]
