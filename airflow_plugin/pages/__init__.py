@@ -5,6 +5,7 @@
 `access`        who may see and do what, asked of Airflow's auth manager
 `doorway`       what all requests and answers have in common: headers, refusals
 `lookout`       what is going on in the home, looked at once for all who ask
+`readings`      what was read of large jobs, for all who ask
 `facts`         what is said of it: the one place that decides what is served
 `logtail`       pieces of a task's log
 `documents`     the HTML document and what it loads, which are in `static/`

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -232,33 +233,45 @@ def show_job(
 ) -> Response:
     """A job, some of its tasks, and who did what with it; nothing if all is as `known` says."""
     with doorway.refusals(watch.home):
-        files = _files(watch.home, store.name_of(watch.home, name))  # first: what changes later is told the next time
+        paths = watch.home.job(store.name_of(watch.home, name))
+        state = _sign(paths.state, paths.cancel)  # first: what changes later is told the next time
         job, owner = _find(watch, visitor, name)
         notes = watch.notes(job)
-        stamp = _stamp(files, notes, status, offset, limit)
+        reading = watch.readings.get(
+            (job.name, status, offset, limit),
+            (job.id, job.attempt, job.state),
+            lambda: _sign(paths.tasks, paths.events),
+            lambda: _contents(watch.home, job, status, offset, limit),
+        )
+        stamp = _stamp(state, reading.sign, notes, status, offset, limit)
         if known == stamp:
             return Response(status_code=204)
         told = {
             **facts.of_job(job),
-            **facts.of_tasks(report.tasks_of(watch.home, job), status, offset, limit),
+            **reading.told,
             "stop": facts.of_stop(None if job.state.terminal else repair.read_stop_request(watch.home, job.name)),
             "notes": notes,
-            "events": _events(watch.home, job.name),
             "known": stamp,
             "can": {"edit": visitor.edits(owner), "logs": visitor.reads_logs(owner)},
         }
     return Answer(told)
 
 
-def _stamp(files: str, *said: Any) -> str:
-    """Changes whenever something does that is said of a job, and what was asked."""
-    return f"{zlib.crc32(repr(said).encode()):x}-{files}"
+def _contents(home: Home, job: Job, status: str | None, offset: int, limit: int) -> dict[str, Any]:
+    """What takes long to read."""
+    tasks = facts.of_tasks(report.tasks_of(home, job), status, offset, limit)
+    return {**tasks, "events": _events(home, job.name)}
 
 
-def _files(home: Home, name: str) -> str:
-    """Changes whenever a file does of which is told."""
-    paths, found = home.job(name), []
-    for path in (paths.state, paths.tasks, paths.events, paths.cancel):
+def _stamp(*said: Any) -> str:
+    """Changes whenever something does that is said of a job, and with what was asked."""
+    return hashlib.blake2b(repr(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _sign(*paths: Path) -> str:
+    """Changes whenever a file does."""
+    found = []
+    for path in paths:
         try:
             status = path.lstat()
             found.append(f"{status.st_ino:x}.{status.st_mtime_ns:x}.{status.st_size:x}")

@@ -13,6 +13,7 @@ from air_executor.index import Filter, Index
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
+from airflow_plugin.pages.readings import Readings
 
 LOOK_EVERY = 0.5
 """Seconds that a look serves all who ask."""
@@ -42,6 +43,7 @@ class Lookout:
         self.home = home
         self.index = Index(home)
         self.seen = Sightings(guess=True)  # kept, so nobody ever waits for the heartbeat of another host
+        self.readings = Readings()
         self._lock, self._indexing = threading.Lock(), threading.Lock()
         self._view, self._viewed_at = View(), float("-inf")
         self._unread, self._indexed_at = 0, float("-inf")

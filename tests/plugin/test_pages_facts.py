@@ -18,7 +18,7 @@ from air_executor.testing import running_runner, wait_for
 from airflow_plugin import links
 from airflow_plugin.plugin import AirExecutorPlugin
 from tests.plugin import visitors
-from tests.plugin.visitors import Web, credentials, documents, facts, logtail, lookout
+from tests.plugin.visitors import Web, credentials, documents, facts, logtail, lookout, readings
 
 SENTINEL = "hunter2"
 POST = {"X-Air-Executor": "1"}
@@ -150,6 +150,43 @@ def test_another_question_is_always_answered(web: Web, home: Home) -> None:
     known = get(web, "job/one")["known"]
     assert get(web, f"job/one?known={known}&status=failed")["tasks"] == []
     assert len(get(web, f"job/one?known={known}&offset=1")["tasks"]) == 1
+
+
+def test_what_takes_long_to_read_is_read_for_all_who_ask() -> None:
+    kept, reads = readings.Readings(), []
+
+    def read() -> dict[str, Any]:
+        reads.append(len(reads))
+        return {"read": len(reads)}
+
+    def ask(question: str = "a", stage: str = "working", sign: str = "1") -> int:
+        told: int = kept.get(question, stage, lambda: sign, read).told["read"]
+        return told
+
+    assert [ask(), ask()] == [1, 1]
+    wait_for(lambda: ask(sign="2") == 2, what="a reading that took no time to be read again")
+    assert ask(sign="2", stage="completed") == 3
+    for number in range(readings.KEPT):
+        ask(str(number))
+    assert ask(sign="2", stage="completed") == len(reads) == readings.KEPT + 4, "forgotten for the others"
+
+
+def test_a_reading_that_took_long_serves_for_a_while() -> None:
+    moment = [0.0]
+    kept = readings.Readings(clock=lambda: moment[0])
+
+    def ask(sign: str) -> str:
+        def read() -> dict[str, Any]:
+            moment[0] += 0.5
+            return {}
+
+        return kept.get("a", "working", lambda: sign, read).sign
+
+    assert ask("1") == "1"
+    moment[0] = 5.4
+    assert ask("2") == "1"
+    moment[0] = 5.6
+    assert ask("2") == "2"
 
 
 def test_tasks_come_in_pages_and_by_status(web: Web, home: Home) -> None:

@@ -25,12 +25,12 @@ with warnings.catch_warnings():
     from airflow.models.revoked_token import RevokedToken
     from airflow.utils.session import create_session
 
-    from airflow_plugin.pages import access, documents, doorway, facts, logtail, lookout
+    from airflow_plugin.pages import access, documents, doorway, facts, logtail, lookout, readings
     from airflow_plugin.pages.app import app as pages
 
 from airflow_plugin.plugin import AirExecutorPlugin
 
-__all__ = ["access", "documents", "doorway", "facts", "logtail", "lookout", "pages"]
+__all__ = ["access", "documents", "doorway", "facts", "logtail", "lookout", "pages", "readings"]
 
 OURS, OTHER = "ours", "other"
 """Two DAGs."""
