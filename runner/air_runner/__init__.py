@@ -2,9 +2,10 @@
 
 ::
 
-    daemon ──> launchers ──> template (fork) or a fresh Python (exec) ──> ephemeral: one process, one job
+    daemon ──> launching ──> template (fork) or a fresh Python (exec) ──> ephemeral: one process, one job
        │                                                                       │
-       └── recovery: jobs whose runner or ephemeral runner died                └── supervise: one task process
+       ├── reaping: what follows when such a process ends                      └── supervise: one task process
+       └── takeover: jobs whose runner or ephemeral runner died
 """
 
 from air_executor import __version__

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+
+LOOK_PAUSE = 0.1
+"""Seconds that a look is put off which something new in the spool makes necessary: more may follow."""
+START_PAUSE = 2.0
+"""Seconds without a start when the system or the home refuses one: the next would meet the same."""
 
 
 @dataclass
@@ -33,6 +39,14 @@ class Clock:
     def soon(self, what: str) -> None:
         """Make it due now."""
         self.due[what] = 0.0
+
+    def look_soon(self) -> None:
+        """There is something new in the spool."""
+        self.at_latest("look", time.monotonic() + LOOK_PAUSE)
+
+    def start_later(self) -> None:
+        """Nothing can be started now."""
+        self.not_before("start", time.monotonic() + START_PAUSE)
 
     def seconds_left(self, names: list[str], moment: float) -> float:
         """Until the first of these is due."""

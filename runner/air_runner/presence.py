@@ -8,8 +8,29 @@ from collections.abc import Iterable, Mapping
 
 from air_executor import load, model, orders, runners, spool
 from air_executor.paths import Home
+from air_executor.settings import RunnerSettings
+from air_runner import __version__
 
 log = logging.getLogger(__name__)
+
+
+def introduce(
+    runner_id: str, process: model.Process, settings: RunnerSettings, *, embedded: bool
+) -> runners.RunnerInfo:
+    """What the file of a runner says at first."""
+    moment = model.now()
+    return runners.RunnerInfo(
+        id=runner_id,
+        process=process,
+        queues=list(settings.queues),
+        slots=settings.slots,
+        launcher=settings.launcher,
+        version=__version__,
+        started_at=moment,
+        heartbeat_at=moment,
+        heartbeat=settings.heartbeat,
+        embedded=embedded,
+    )
 
 
 class Presence:

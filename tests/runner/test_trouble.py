@@ -82,12 +82,12 @@ def launcher() -> FakeLauncher:
 def runner(home: Home, launcher: FakeLauncher) -> Iterator[Runner]:
     """A runner in this process, of which the loop is turned by hand."""
     runner = Runner(home, RunnerSettings(launcher="exec", slots=3), "r")
-    with selectors.DefaultSelector() as runner.selector:
+    with runner.selector:
         runner.watch = Watch([home.spool], lambda: None, recursive=True)
-        runner.launchers = [launcher]
+        runner.launching.launchers = [launcher]
         runner._beat()
         runner.guard.make()
-        runner._heed_pauses()
+        runner.work.queues.heed_pauses()
         yield runner
     runner.notes.close()
 
@@ -98,7 +98,7 @@ def out_of_files(*_: object, **__: object) -> None:
 
 def tick(runner: Runner) -> None:
     """Everything that happens by the clock, now."""
-    runner.clock.due.clear()
+    runner.work.clock.due.clear()
     runner._tick()
 
 
@@ -124,9 +124,9 @@ def test_the_end_of_one_job_that_cannot_be_written_costs_no_other(
     with monkeypatch.context() as patched:
         patched.setattr(repair, "resolve", out_of_files)
         runner._on_events([fork.Exited(NOBODY + 1, 256), fork.Exited(NOBODY + 2, 256)])
-    assert len(runner.running) == 0 and sorted(runner.endings) == ["a", "b"]
+    assert len(runner.work.running) == 0 and sorted(runner.work.endings) == ["a", "b"]
     tick(runner)
-    assert not runner.endings
+    assert not runner.work.endings
 
 
 def test_jobs_whose_end_cannot_be_written_keep_their_slots(
@@ -155,7 +155,7 @@ def test_a_home_that_refuses_to_be_written_is_no_fault_of_a_job(
             code = ephemeral.run_job(home, "a", "r", RULES)
         assert code == ephemeral.EXIT_REFUSED
         runner._on_events([fork.Exited(NOBODY + len(launcher.launched), code << 8)])
-        assert not runner.clock.is_due("start", time.monotonic()), "the next would meet the same"
+        assert not runner.work.clock.is_due("start", time.monotonic()), "the next would meet the same"
     job = store.read(home, "a")
     assert (job.state, job.crashes, job.losses) == (JobState.WAITING, 0, 0)
 
@@ -182,7 +182,7 @@ def test_what_is_left_of_a_job_that_did_not_write_its_end_is_killed_whatever_its
     runner: Runner, client: AirExecutorClient, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     killed: list[int] = []
-    monkeypatch.setattr(runner, "_kill_orphans", lambda: killed.append(1))
+    monkeypatch.setattr(runner.reaper, "_kill_orphans", lambda: killed.append(1))
     client.create_job("a", [shell("true")])
     tick(runner)
     killed.clear()  # the clock has it done now and then
@@ -206,10 +206,10 @@ def test_the_output_of_a_task_is_watched_by_one_alone(
     runner: Runner, client: AirExecutorClient, kind: type[FakeLauncher], watched: bool
 ) -> None:
     """An ephemeral runner that was executed runs a module as a process and watches it itself."""
-    runner.launchers = [kind()]
+    runner.launching.launchers = [kind()]
     client.submit(Submission(Job("a", template="thing", output_mb=1), [Task("true")]))
     tick(runner)
-    running = runner.running.get("a")
+    running = runner.work.running.get("a")
     assert running is not None and (running.output is not None) is watched
 
 
@@ -252,10 +252,10 @@ def test_a_job_that_waits_again_before_its_last_process_was_reaped_is_not_forgot
         job.finish(JobState.COMPLETED, model.Exit(ExitKind.SUCCESS, "completed"), by="r")
     client.retry("a")
     runner._noticed(spool.marker_of(store.read(home, "a")).path(home))
-    runner._fill_slots()
+    runner.launching.fill_slots()
     assert launcher.launched == ["a"]
     runner._on_events([fork.Exited(NOBODY + 1, 0)])
-    runner._fill_slots()
+    runner.launching.fill_slots()
     assert launcher.launched == ["a", "a"]
 
 
@@ -266,11 +266,11 @@ def test_an_end_that_nobody_told_of_is_noticed(
     client.create_job("a", [shell("true")])
     tick(runner)
     for _ in range(2):
-        assert "a" in runner.running
-        runner.clock.soon("gone")
-        runner.draining = True
+        assert "a" in runner.work.running
+        runner.work.clock.soon("gone")
+        runner.work.course.draining = True
         runner._tick()
-    assert "a" not in runner.running and client.get_job("a").state is JobState.WAITING
+    assert "a" not in runner.work.running and client.get_job("a").state is JobState.WAITING
 
 
 def test_a_job_that_cannot_be_looked_at_hides_no_other(
@@ -288,9 +288,9 @@ def test_a_job_that_cannot_be_looked_at_hides_no_other(
 def test_draining_a_runner_that_stops_does_not_keep_it(runner: Runner) -> None:
     runner.control(orders.Order("stop"))
     runner.control(orders.Order("drain"))
-    assert runner.stopping
+    assert runner.work.course.stopping
     runner.control(orders.Order("resume"))
-    assert not runner.stopping and not runner.draining
+    assert not runner.work.course.stopping and not runner.work.course.draining
 
 
 def test_a_runner_that_comes_back_under_its_name_keeps_its_place(
