@@ -1,14 +1,15 @@
 """The executor: Airflow's interface on one side, the jobs of a home on the other.
 
 Nothing here may raise into the scheduler's loop, for that ends the scheduler: what goes wrong is logged, tasks stay
-queued or running, and the next heartbeat tries again. What a job's end means is in `results`, how a workload becomes a
-job in `jobs`, who goes on after a scheduler is gone in `adoption`.
+queued or running, and the next heartbeat tries again. How a workload becomes a job is in `jobs`, how ends are found in
+`collecting`, what they mean in `results`, who goes on after a scheduler is gone in `adoption`, how long a heartbeat may
+wait in `idling`, and why a job waits in `obstacles`.
 
 ::
 
     queue_workload ─> queued_* ─ heartbeat: trigger_tasks ─> _process_workloads ─ one batch ─> spool/waiting
                                                                                                     │ runners
-    event_buffer <── change_state <── results.report <── sync: spool/finished, and some jobs <──────┘
+    event_buffer <── change_state <── results.report <── collecting: spool/finished, and some jobs <┘
 """
 
 from __future__ import annotations
@@ -21,32 +22,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor import held, load, model, pauses, respool, runners, spool, store
-from air_executor.errors import CorruptFileError, HomeError, InvalidInputError, JobBusyError, NotFoundError
-from air_executor.model import JobState
+from air_executor import load, model, runners, store
+from air_executor.errors import HomeError, InvalidInputError
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, jobs, keys, obstacles, patience, results, tasklog, tokens
+from airflow_plugin import adoption, config, handover, jobs, keys, obstacles, patience, tasklog, tokens
+from airflow_plugin.collecting import CHECKS_AT_ONCE, CHECKS_WHEN_IDLE, Collector
 from airflow_plugin.guard import Guarded
 from airflow_plugin.idling import Delivered, Rules, Situation
-from airflow_plugin.ledger import Entry, Ledger, Strangers
+from airflow_plugin.ledger import Entry, Ledger
 from airflow_plugin.metrics import Metrics
 from airflow_plugin.results import Report, Tell
-from airflow_plugin.site import Site
+from airflow_plugin.rounds import Rounds
+from airflow_plugin.site import Door, Site
 from airflow_plugin.successes import Successes
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
 
-RETRY_HOME = 1.0
-"""Seconds between two looks whether the home can be used again."""
-CHECK_EACH = 30.0
-"""Seconds in which every job is looked at once, in case its announcement was lost."""
-CHECKS_AT_ONCE, CHECKS_WHEN_IDLE = 1, 100
-"""How many are looked at in a heartbeat, and in each part of one that only waits."""
 QUEUE_INTERVAL = 10.0
 """Seconds between two looks for queues that nobody serves, and at the runners; also the time that one has to start."""
-DROP_AFTER = 120.0
-"""Seconds after which the announcement of a task that no executor knows is removed; adoption needs none."""
 
 
 class AirExecutor(Guarded, BaseExecutor):
@@ -63,26 +57,15 @@ class AirExecutor(Guarded, BaseExecutor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ledger = Ledger()
-        self._strangers = Strangers()
+        self._collector = Collector(self._ledger, self._report, self._safely)
         self._stops = handover.Stops()
         self._successes = Successes()
         self._metrics = Metrics(self.team_name)
-        self._site: Site | None = None
-        self._usable = False
-        self._next_home = self._next_queues = self._next_runners = 0.0
-        self._checked_at = time.monotonic()
-        self._check_all = False
+        self._door = Door(lambda: Site.of(self.conf, self.parallelism), self._home_refused)
+        self._next_queues = self._next_runners = 0.0
         self._told: set[Any] = set()
         self._rules = Rules(0.0)
-        self._waited = False
-        """Whether the scheduler need not sleep: because this heartbeat waited, or because there may be more to do."""
-        self._sent = self._follows = self._came_back = False
-        """Whether something was handed over in this heartbeat; whether more followed the last time that the scheduler
-        came back with no other news; whether it will come back so."""
-        self._woken = False
-        """Whether somebody has made work, in which one round of the scheduler finds more."""
-        self._news = False
-        """Whether something happened, since the scheduler last looked, after which something else may start."""
+        self._rounds = Rounds()
         self._events: list[Any] = []
 
     # --- Life ---
@@ -90,10 +73,10 @@ class AirExecutor(Guarded, BaseExecutor):
     def start(self) -> None:
         """Open the home and start a runner. If the home cannot be used, tasks stay queued until it can."""
         self._rules = Rules.of(self.conf)
-        self._site, self._usable, self._next_home = None, False, 0.0  # one that has ended may be started again
+        self._door.forget()  # an executor that has ended may be started again
         self._next_queues = self._next_runners = time.monotonic() + QUEUE_INTERVAL
         gc.freeze()  # what is loaded stays: to look through it for garbage stops the scheduler for 0.3 s now and then
-        site = self._open()
+        site = self._door.open()
         if site is not None:
             self.log.info("%r works in %s", self, site.home.root)
             self._safely("the runner", site.keeper.tick)
@@ -106,9 +89,9 @@ class AirExecutor(Guarded, BaseExecutor):
         waiting = keys.queued_callbacks(self)
         if waiting:
             self._process_workloads(waiting)
-        if self._site is not None:
-            self._safely("the runner", self._site.keeper.close)
-            self._safely("the watch", self._site.bell.close)
+        if (site := self._door.site) is not None:
+            self._safely("the runner", site.keeper.close)
+            self._safely("the watch", site.bell.close)
 
     def terminate(self) -> None:
         """Nothing to end: jobs are no children of the scheduler."""
@@ -119,25 +102,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self._events.clear()
         self._safely("heartbeat", super().heartbeat)
 
-    def _open(self) -> Site | None:
-        """The home, if it can be used now."""
-        now = time.monotonic()
-        if self._site is not None and self._usable:
-            return self._site
-        if now < self._next_home:
-            return None
-        self._next_home = now + RETRY_HOME
-        try:
-            self._site = self._site or Site.of(self.conf, self.parallelism)
-            store.ensure_home(self._site.home)
-        except Exception as error:
-            self._home_refused(error)
-            return None
-        self._usable = True
-        return self._site
-
     def _home_refused(self, error: Exception) -> None:
-        self._usable = False
         self._safely("metrics", self._metrics.home_refused)
         if self._may_say("home"):
             self.log.error("The home cannot be used, tasks stay queued: %s", error)
@@ -167,28 +132,27 @@ class AirExecutor(Guarded, BaseExecutor):
         self._safely("handing over", self._hand_over, workload_items)
 
     def _hand_over(self, items: Iterable[Any]) -> None:
-        site = self._open()
+        site = self._door.open()
         if site is None:
             return
         built = {each.job.name: (workload, each) for workload in items if (each := self._build(site, workload))}
         try:
             answers = handover.hand_over(site.client, [each for _, each in built.values()])
         except HomeError as error:
-            self._home_refused(error)
+            self._door.shut(error)
             return
         self._told.clear()
+        taken = []
         for name, answer in answers.items():
             workload, submission = built[name]
             if answer.verdict is handover.Verdict.TAKEN:
+                taken.append(submission.job.queue)
                 self._taken(workload, submission)
             elif answer.verdict is handover.Verdict.REFUSED:
                 self._refuse(keys.key_of(workload), answer.why)
             else:
                 self._safely("metrics", self._metrics.postponed)
                 self.log.debug("The job %s is handed over later: %s", name, answer.why)
-        taken = [
-            built[name][1].job.queue for name, answer in answers.items() if answer.verdict is handover.Verdict.TAKEN
-        ]
         self._safely("metrics", self._metrics.submitted, taken)
 
     def _build(self, site: Site, workload: Any) -> store.Submission | None:
@@ -208,7 +172,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._ledger.add(Entry(job.name, key, job.queue, job.external_id))
         self._stops.forget(job.name)
         self._successes.handed_over(key)
-        self._sent = True
+        self._rounds.sent = True
         if workload.running_state is not None:
             self.running_state(key)
 
@@ -223,74 +187,53 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def sync(self) -> None:
         """Report what is over; each step for itself, so that trouble with one does not stop the others."""
-        self._waited = False
-        site = self._open()
+        self._rounds.waited = False
+        site = self._door.open()
         if site is None:
             time.sleep(self._rules.pause if self._rules.takes_over else 0.0)
             return
         now = time.monotonic()
-        if not self._sent:
+        if not self._rounds.sent:
             self._successes.nothing_handed_over()
         self._safely("the runner", site.keeper.tick)
         self._safely("stopping jobs", self._stops.ask, site.client)
         self._listen(site)
-        self._safely("collecting results", self._collect, site, now)
-        self._safely("checking jobs", self._check_some, site, now, CHECKS_AT_ONCE)
+        self._safely("collecting results", self._collector.collect, site.home, now)
+        self._safely("checking jobs", self._collector.check_some, site.home, now, CHECKS_AT_ONCE)
         self._safely("checking queues", self._check_queues, site, now)
         self._safely("metrics", self._count_runners, site, now)
-        self._safely("waiting for results", self._wait, site, self._situation())
+        self._safely("waiting for results", self._wait, site)
 
-    def _situation(self) -> Situation:
-        """How things are after everything known is done; begins a new heartbeat."""
-        sent, self._sent = self._sent, False
-        woken, self._woken = self._woken, False
-        if self._came_back:
-            self._follows = sent
-        running = len(self.running)
-        return Situation(
-            news=self._news,
-            to_send=sum(1 for _ in keys.queued(self)),
-            sent=sent,
-            follows=self._follows,
-            woken=woken,
-            running=running,
-            free_slots=self.parallelism - running,
-        )
-
-    def _wait(self, site: Site, now: Situation) -> None:
+    def _wait(self, site: Site) -> None:
         """Wait for an end, and take together what comes together."""
+        running, to_send = len(self.running), sum(1 for _ in keys.queued(self))
+        now = self._rounds.begin_to_wait(to_send=to_send, running=running, free_slots=self.parallelism - running)
         seconds = self._rules.seconds(now)
         deadline = time.monotonic() + seconds
-        while not (self._woken or self._news) and (left := deadline - time.monotonic()) > 0:
+        while not self._rounds.calls and (left := deadline - time.monotonic()) > 0:
             site.bell.wait(left)
             self._listen(site)
-            self._collect(site, time.monotonic())
-            self._check_some(site, time.monotonic(), CHECKS_WHEN_IDLE)
+            self._collector.collect(site.home, time.monotonic())
+            self._collector.check_some(site.home, time.monotonic(), CHECKS_WHEN_IDLE)
         if self._may_gather(now):
-            site.bell.gather(self._served_queues(site), self._rules.sync_wait)
+            site.bell.gather(obstacles.served(site.home, self._ledger, site.keeper.seen), self._rules.sync_wait)
             self._listen(site)
-            self._collect(site, time.monotonic())
-        self._came_back = now.sent and not (self._woken or self._news)
-        waited = bool(self.running) and (now.woken or seconds >= self._rules.sync_wait > 0)
-        self._waited = waited or self._news
+            self._collector.collect(site.home, time.monotonic())
+        waited = now.woken or seconds >= self._rules.sync_wait > 0
+        self._rounds.end_to_wait(now, waited=bool(self.running) and waited)
 
     def _may_gather(self, now: Situation) -> bool:
-        made_work = now.woken or self._woken
+        made_work = now.woken or self._rounds.woken
         busy = len(self.running) >= load.processors()
-        return self._rules.sync_wait > 0 and self._news and busy and not made_work
-
-    def _served_queues(self, site: Site) -> list[str]:
-        queues = sorted({entry.queue for entry in self._ledger if entry.queue})
-        idle = {*runners.unserved(site.home, queues, site.keeper.seen), *pauses.names(site.home)}
-        return [queue for queue in queues if queue not in idle]
+        return self._rules.sync_wait > 0 and self._rounds.news and busy and not made_work
 
     def _listen(self, site: Site) -> None:
         """What follows a task may start before its job is over."""
         work, told = site.bell.mute()
-        self._woken |= work
+        self._rounds.woken |= work
         for entry in filter(None, map(self._ledger.get, told)):
             quiet = len(self.running) <= load.processors()
-            self._news |= self._successes.hear(entry, quiet=quiet, may_follow=self._has_free_slots())
+            self._rounds.news |= self._successes.hear(entry, quiet=quiet, may_follow=self._has_free_slots())
 
     def _has_free_slots(self) -> bool:
         return len(self.running) < self.parallelism
@@ -298,96 +241,15 @@ class AirExecutor(Guarded, BaseExecutor):
     def get_event_buffer(self, dag_ids: list[str] | None = None) -> dict[Any, Any]:
         """What became of the workloads; emptied."""
         events = super().get_event_buffer(dag_ids)
-        self._news = False
-        return Delivered(events) if events or self._waited else events
+        self._rounds.news = False
+        return Delivered(events) if events or self._rounds.waited else events
 
-    def _collect(self, site: Site, now: float) -> None:
-        names = spool.finished(site.home)
-        for name in names:
-            entry = self._ledger.get(name)
-            if entry is not None:
-                self._safely(f"the result of {name}", self._settle, site, entry, announced=True)
-            else:
-                self._safely(f"the result of {name}", self._look_at_stranger, site, name, now)
-        self._strangers.keep_only(set(names))
-
-    def _check_some(self, site: Site, now: float, most: int) -> None:
-        """Whose announcement was lost would run for ever in Airflow's eyes."""
-        size = len(self._ledger)
-        if size == 0:  # what comes next is not due before its time
-            self._checked_at = now
-            return
-        count = size if self._check_all else min(most, int(size * (now - self._checked_at) / CHECK_EACH))
-        if count == 0:
-            return
-        if self._check_all:
-            self._checked_at, self._check_all = now, False
-        else:  # what is due and not done now is done as soon as there is time
-            self._checked_at = max(self._checked_at + count / size * CHECK_EACH, now - CHECK_EACH)
-        for entry in self._ledger.next_to_check(count):
-            self._safely(f"the job {entry.name}", self._settle, site, entry, announced=False)
-
-    def _settle(self, site: Site, entry: Entry, *, announced: bool) -> None:
-        """Report a job if it is over."""
-        try:
-            job = store.read(site.home, entry.name)
-        except NotFoundError:
-            store.check_home(site.home)  # a home that is gone for a while says nothing of its jobs
-            self._report(entry, results.gone(entry.name))
-            return
-        except CorruptFileError as error:
-            self._settle_damaged(site, entry, error)
-            return
-        if entry.external_id is not None and job.external_id != entry.external_id:
-            self._report(entry, Report(Tell.NOTHING))  # another scheduler runs this try again, and waits for the answer
-            return
-        if job.state.terminal:
-            self._report_job(entry, job)
-        elif job.state is JobState.WAITING:
-            respool.requeue_lost(site.home, entry.name, job)  # its submitter died just before it was queued
-        if job.state.terminal or announced:
-            spool.collect_finished(site.home, entry.name)
-
-    def _settle_damaged(self, site: Site, entry: Entry, error: CorruptFileError) -> None:
-        try:
-            job = held.condemn(site.home, entry.name, error, by=handover.BY)
-        except JobBusyError:  # a process runs it, and writes the file anew at its end
-            return
-        if job.state.terminal:
-            self._report_job(entry, job)
-            spool.collect_finished(site.home, entry.name)
-
-    def _look_at_stranger(self, site: Site, name: str, now: float) -> None:
-        """An answer that nobody here waits for: late, of another scheduler, or of one that is gone."""
-        if not name.startswith(jobs.PREFIX):
-            return
-        age = self._strangers.due(name, now)
-        if age is None and not self._ledger.was_ours(name):
-            return
-        try:
-            job = store.read_or_damaged(site.home, name)
-        except NotFoundError:  # somebody removed it
-            spool.collect_finished(site.home, name)
-            return
-        if self._ledger.is_done(name, job.external_id):
-            spool.collect_finished(site.home, name)
-        elif age is None or job.trigger != "executor" or not job.state.terminal:
-            return
-        elif key := keys.key_of_labels(job.labels):
-            if spool.collect_finished(site.home, name):
-                self._report_job(Entry(name, key), job)
-        elif age >= DROP_AFTER:
-            spool.collect_finished(site.home, name)
-
-    def _report_job(self, entry: Entry, job: model.Job) -> None:
-        self._report(entry, results.report(job, keys.kind_of(entry.key)))
-        self._safely("metrics", self._metrics.ended, job)
-
-    def _report(self, entry: Entry, report: Report) -> None:
+    def _report(self, entry: Entry, report: Report, job: model.Job | None = None) -> None:
+        """Tell Airflow what became of a workload, and its statistics what became of the job."""
         self._close(entry)
         others_run = len(self.running) > 1  # where none does, nothing else would end the wait
         awaited = not (entry.known and report.tell is Tell.SUCCESS and self._has_free_slots() and others_run)
-        self._news |= awaited
+        self._rounds.news |= awaited
         if report.reason:
             self.log.info("The job %s: %s", entry.name, report.reason)
             event = "job failed" if report.tell is Tell.FAILED else "job stopped"
@@ -398,21 +260,20 @@ class AirExecutor(Guarded, BaseExecutor):
             super().change_state(entry.key, keys.success_state(entry.key))
         else:
             super().change_state(entry.key, keys.failure_state(entry.key), report.reason)
+        if job is not None:
+            self._safely("metrics", self._metrics.ended, job)
 
     def _check_queues(self, site: Site, now: float) -> None:
         if now < self._next_queues or site.keeper.starting:
             return
         self._next_queues = now + QUEUE_INTERVAL
-        queues = sorted({entry.queue for entry in self._ledger if entry.queue})
-        for queue, why in obstacles.find(site.home, queues, site.keeper.seen).items():
-            waiting = {marker.job for marker in spool.waiting(site.home, queue)}
-            stuck = [entry for entry in self._ledger if entry.queue == queue and entry.name in waiting]
-            if stuck and self._may_say(f"queue {queue}"):
-                self.log.warning("%d jobs wait, and %s", len(stuck), why)
-            for entry in stuck:
+        for stuck in obstacles.find_stuck(site.home, self._ledger, site.keeper.seen):
+            if self._may_say(f"queue {stuck.queue}"):
+                self.log.warning("%d jobs wait, and %s", len(stuck.entries), stuck.why)
+            for entry in stuck.entries:
                 if not entry.warned:
                     entry.warned = True
-                    self._tell(entry.key, "job waits", f"{entry.name}: {why}")
+                    self._tell(entry.key, "job waits", f"{entry.name}: {stuck.why}")
 
     def _count_runners(self, site: Site, now: float) -> None:
         if now >= self._next_runners:
@@ -423,7 +284,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def change_state(self, key: Any, state: Any, info: Any = None, remove_running: bool = True) -> None:
         """Airflow calls this too, when it has given a task up: then its job must end."""
-        self._news = True
+        self._rounds.news = True
         self._safely("stopping a job", self._stop_failed, key, state)
         super().change_state(key, state, info, remove_running)
 
@@ -449,8 +310,8 @@ class AirExecutor(Guarded, BaseExecutor):
     def _stop_job(self, name: str, why: str, external_id: str | None) -> None:
         """If the home refuses now, the next `sync` asks again."""
         self._stops.add(name, why, external_id)
-        if self._site is not None:
-            self._stops.ask(self._site.client)
+        if (site := self._door.site) is not None:
+            self._stops.ask(site.client)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Airflow wants to queue this task anew: end its job, say nothing.
@@ -464,7 +325,7 @@ class AirExecutor(Guarded, BaseExecutor):
 
     def _only_waits(self, ti: TaskInstance) -> bool:
         try:
-            site = self._open()
+            site = self._door.open()
             if site is None:  # whether it has a job cannot be known now
                 return True
             timeout = float(self.conf.get("scheduler", "task_queued_timeout") or 0)
@@ -494,7 +355,7 @@ class AirExecutor(Guarded, BaseExecutor):
         queued = ti.state == "queued"
         verdict = adoption.Adoption.LEAVE if queued else adoption.Adoption.ADOPT
         try:
-            site = self._open()
+            site = self._door.open()
             if site is not None:
                 verdict = adoption.judge(site.home, name, ti.external_executor_id, queued=queued)
                 if verdict is adoption.Adoption.STOP:
@@ -506,7 +367,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._ledger.add(Entry(name, key, external_id=ti.external_executor_id))
         self.running.add(key)
         self._safely("metrics", self._metrics.adopted)
-        self._check_all = True
+        self._collector.check_all = True
         return True
 
     def get_task_log(self, ti: TaskInstance, try_number: int) -> tuple[list[str], list[str]]:
@@ -524,7 +385,9 @@ class AirExecutor(Guarded, BaseExecutor):
     def _dump(self) -> None:
         super().debug_dump()  # type: ignore[no-untyped-call]
         names = [f"{entry.name} -> {entry.key}" for entry in self._ledger]
-        self.log.info("executor jobs in %s (%d)\n\t%s", self._site and self._site.home, len(names), "\n\t".join(names))
+        self.log.info(
+            "executor jobs in %s (%d)\n\t%s", self._door.site and self._door.site.home, len(names), "\n\t".join(names)
+        )
 
     def _tell(self, key: Any, event: str, text: str) -> None:
         """Where people look: the task's events in Airflow's UI."""

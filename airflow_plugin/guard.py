@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 REPEAT = 60.0
 """Seconds between two log lines of the same trouble."""
 MAX_TROUBLES = 1000
+
+
+class Safely(Protocol):
+    """How something is done for which nobody may be sorry."""
+
+    def __call__(self, what: str, action: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """As `Guarded._safely`."""
 
 
 class Guarded:

@@ -44,6 +44,11 @@ class Ledger:
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
 
+    @property
+    def queues(self) -> list[str]:
+        """The queues of the jobs."""
+        return sorted({entry.queue for entry in self._entries.values() if entry.queue})
+
     def add(self, entry: Entry) -> None:
         """Wait for a job."""
         self._done.pop(entry.name, None)

@@ -43,8 +43,8 @@ def _measure(count: int) -> list[float]:
 
     executor = AirExecutor()
     executor.start()
-    assert executor._site is not None
-    home: Home = executor._site.home
+    assert executor._door.site is not None
+    home: Home = executor._door.site.home
     names = [f"airflow-in-flight-{number}" for number in range(count)]
     for start in range(0, count, 1000):
         batch = [store.Submission(model.Job(each), [model.Task("true")]) for each in names[start : start + 1000]]

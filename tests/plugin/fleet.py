@@ -93,7 +93,7 @@ def hand_over(executor: AirExecutor, *items: Any) -> list[str]:
     for item in items:
         executor.queue_workload(item, session=None)  # type: ignore[arg-type]
     executor.heartbeat()
-    site = executor._site
+    site = executor._door.site
     return [] if site is None or not site.home.jobs.is_dir() else sorted(store.names(site.home))
 
 

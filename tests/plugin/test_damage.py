@@ -28,7 +28,7 @@ def damage_the_rest(home: Home) -> None:
 
 
 def events_of(executor: AirExecutor) -> dict[Any, Any]:
-    executor._check_all = True
+    executor._collector.check_all = True
     for _ in range(3):
         executor.sync()
     return executor.get_event_buffer()

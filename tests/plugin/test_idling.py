@@ -97,15 +97,15 @@ def waiting(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirExecutor
 def sync_beside(executor: AirExecutor, act: Callable[[], object]) -> float:
     """Let something happen while `sync` waits; returns how long it took."""
     asked = threading.Event()
-    assert executor._site is not None
-    wait = executor._site.bell.wait
+    assert executor._door.site is not None
+    wait = executor._door.site.bell.wait
 
     def tell_and_wait(seconds: float) -> None:
-        executor._site.bell._begin()  # type: ignore[union-attr]
+        executor._door.site.bell._begin()  # type: ignore[union-attr]
         asked.set()
         wait(seconds)
 
-    executor._site.bell.wait = tell_and_wait  # type: ignore[method-assign]
+    executor._door.site.bell.wait = tell_and_wait  # type: ignore[method-assign]
     other = threading.Thread(target=lambda: (asked.wait(), act()))
     other.start()
     began = time.monotonic()
@@ -178,8 +178,8 @@ def test_where_much_is_going_on_only_what_airflow_has_noted_wakes_the_scheduler(
 def test_the_success_of_a_task_is_heard_while_the_scheduler_works(waiting: AirExecutor, home: Home) -> None:
     sync_beside(waiting, lambda: home.wake.write_bytes(b""))
     [name] = fleet.hand_over(waiting, fleet.make_task())
-    assert waiting._site is not None
-    rung = waiting._site.bell._rung
+    assert waiting._door.site is not None
+    rung = waiting._door.site.bell._rung
     rung.clear()
     spool.announce_success(home, name)
     assert rung.wait(LONG)
@@ -257,8 +257,8 @@ def test_the_ends_of_others_and_those_that_are_known_wake_nobody(
 def test_whoever_wakes_the_scheduler_while_it_works_is_heard(waiting: AirExecutor, home: Home) -> None:
     sync_beside(waiting, lambda: home.wake.write_bytes(b""))
     waiting.sync()
-    assert waiting._site is not None
-    rung = waiting._site.bell._rung
+    assert waiting._door.site is not None
+    rung = waiting._door.site.bell._rung
     home.wake.write_bytes(b"")
     assert rung.wait(LONG)
     began = time.monotonic()
@@ -272,7 +272,7 @@ def test_work_that_was_made_before_it_listened_is_looked_at(home: Home, monkeypa
     executor = fleet.start_executor()
     began = time.monotonic()
     executor.sync()
-    assert executor._woken and time.monotonic() - began < LONG
+    assert executor._rounds.woken and time.monotonic() - began < LONG
     executor.end()
 
 
@@ -312,9 +312,9 @@ def test_it_waits_longer_where_what_waits_already_keeps_the_processors_busy(
     monkeypatch.setattr(idling.time, "monotonic", lambda: next(moments) / 8)
     monkeypatch.setattr(idling.time, "sleep", lambda _: None)
     fleet.hand_over(waiting, *(fleet.make_task() for _ in range(crowd)))
-    assert waiting._site is not None
+    assert waiting._door.site is not None
     began = next(moments)
-    waiting._site.bell.gather(["default"], 1.0)
+    waiting._door.site.bell.gather(["default"], 1.0)
     assert next(moments) - began == pytest.approx(seconds * 8, abs=2)
 
 
@@ -326,8 +326,8 @@ def test_whoever_makes_work_does_not_wait_until_ends_have_come_together(
     monkeypatch.setattr(load, "idle_processors", lambda: 0)
     monkeypatch.setattr(idling, "TOGETHER", LONG)
     names = fleet.hand_over(waiting, *(fleet.make_task() for _ in range(3)))
-    assert waiting._site is not None
-    bell = waiting._site.bell
+    assert waiting._door.site is not None
+    bell = waiting._door.site.bell
     bell._begin()
     bell.mute()
 
@@ -359,7 +359,7 @@ def test_a_success_that_airflow_notes_late_is_looked_for_again(waiting: AirExecu
     waiting.sync()
     waiting.get_event_buffer()
     assert sync_beside(waiting, lambda: spool.announce_success(home, name)) < LONG
-    assert waiting._news
+    assert waiting._rounds.news
 
 
 def test_nothing_is_kept_of_a_job_that_was_stopped(waiting: AirExecutor, home: Home) -> None:
@@ -376,8 +376,8 @@ def test_an_end_that_the_system_does_not_tell_of_is_found(
     monkeypatch.setattr(idling, "LOOK_INTERVAL", 0.02)
     task = fleet.make_task()
     [name] = fleet.hand_over(waiting, task)
-    assert waiting._site is not None
-    monkeypatch.setattr(waiting._site.bell, "_begin", lambda: None)
+    assert waiting._door.site is not None
+    monkeypatch.setattr(waiting._door.site.bell, "_begin", lambda: None)
     threading.Thread(target=fleet.finish, args=(home, name)).start()
     began = time.monotonic()
     waiting.sync()
@@ -391,7 +391,7 @@ def test_a_home_that_cannot_be_used_does_not_make_a_scheduler_spin(home: Home, m
     executor = fleet.start_executor()
     began = time.monotonic()
     executor.sync()
-    assert executor._site is None or not executor._usable
+    assert executor._door.site is None or not executor._door.is_open
     assert time.monotonic() - began >= 0.03
 
 
@@ -403,7 +403,7 @@ def test_a_home_that_refuses_after_a_wait_lets_the_scheduler_sleep(
     waiting.sync()
     waiting.sync()
     assert len(waiting.get_event_buffer()) == 1, "it waited"
-    monkeypatch.setattr(waiting, "_usable", False)
-    monkeypatch.setattr(waiting, "_next_home", time.monotonic() + LONG)
+    monkeypatch.setattr(waiting._door, "is_open", False)
+    monkeypatch.setattr(waiting._door, "_next_try", time.monotonic() + LONG)
     waiting.sync()
     assert len(waiting.get_event_buffer()) == 0

@@ -187,7 +187,7 @@ def test_the_executor_starts_it_with_its_first_breath(place: Home, monkeypatch: 
     monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", str(place.root))
     executor = AirExecutor(parallelism=2)
     executor.start()
-    assert executor._site is not None and executor._site.keeper.starting
-    [info] = tick_until(executor._site.keeper, place)
+    assert executor._door.site is not None and executor._door.site.keeper.starting
+    [info] = tick_until(executor._door.site.keeper, place)
     assert info.slots == 2
     executor.end()

@@ -139,12 +139,12 @@ def test_while_the_home_refuses_tasks_stay_queued(executor: AirExecutor, monkeyp
         patch.setattr(store, "submit_batch", refuse)
         fleet.hand_over(executor, task)
         for _ in range(2):
-            executor._next_home = 0.0
+            executor._door._next_try = 0.0
             executor.heartbeat()
     assert list(executor.queued_tasks) == [fleet.key_of(task)]
     assert executor.get_event_buffer() == {}
     assert [event for event, _ in fleet.events_of(executor)] == ["job not submitted"]
-    executor._next_home = 0.0
+    executor._door._next_try = 0.0
     assert fleet.hand_over(executor) == [fleet.name_of(task)]
 
 
@@ -152,19 +152,19 @@ def test_an_unusable_home_at_the_start_is_tried_again(home: Home, monkeypatch: p
     monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", str(home.root / "file" / "home"))
     (home.root / "file").touch()
     executor, task = fleet.start_executor(), fleet.make_task()
-    executor._next_home = 0.0
+    executor._door._next_try = 0.0
     fleet.hand_over(executor, task)
     [(event, extra)] = fleet.events_of(executor)
     assert event == "job not submitted" and "is not a directory" in extra
     (home.root / "file").unlink()
-    executor._next_home = 0.0
+    executor._door._next_try = 0.0
     assert fleet.hand_over(executor) == [fleet.name_of(task)]
 
 
 def test_a_wrong_option_is_named_and_stops_nothing_else(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__SLTOS", "3")
     executor = fleet.start_executor()
-    executor._next_home = 0.0
+    executor._door._next_try = 0.0
     fleet.hand_over(executor, fleet.make_task())
     assert "did you mean slots?" in fleet.events_of(executor)[0][1]
     assert executor.get_event_buffer() == {}
@@ -272,19 +272,19 @@ def test_damaged_tasks_refuse_the_task_with_the_reason(executor: AirExecutor, ho
 
 def test_stop_says_whether_there_was_something_to_stop(executor: AirExecutor, home: Home) -> None:
     [name] = fleet.hand_over(executor, fleet.make_task())
-    assert executor._site is not None
-    assert handover.stop(executor._site.client, name, "a test")
-    assert not handover.stop(executor._site.client, name, "a test")
-    assert not handover.stop(executor._site.client, "airflow-unknown", "a test")
+    assert executor._door.site is not None
+    assert handover.stop(executor._door.site.client, name, "a test")
+    assert not handover.stop(executor._door.site.client, name, "a test")
+    assert not handover.stop(executor._door.site.client, "airflow-unknown", "a test")
 
 
 def test_a_stop_that_was_late_does_not_end_the_next_run(executor: AirExecutor, home: Home) -> None:
     [name] = fleet.hand_over(executor, fleet.make_task())
-    assert executor._site is not None
+    assert executor._door.site is not None
     stops = handover.Stops()
     stops.add(name, "a test", "another run")
-    stops.ask(executor._site.client)
+    stops.ask(executor._door.site.client)
     assert store.read(home, name).state is JobState.WAITING
     stops.add(name, "a test", store.read(home, name).external_id)
-    stops.ask(executor._site.client)
+    stops.ask(executor._door.site.client)
     assert store.read(home, name).state is JobState.CANCELLED

@@ -12,14 +12,14 @@ from air_executor import held, model, pauses, processes, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.model import ExitKind
 from air_executor.paths import Home
-from airflow_plugin import ledger
+from airflow_plugin import ledger, obstacles
 from airflow_plugin.executor import AirExecutor
 from airflow_plugin.workload import ExitCode
 from tests.plugin import fleet
 
 
 def check_all(executor: AirExecutor) -> None:
-    executor._check_all = True
+    executor._collector.check_all = True
     executor.sync()
 
 
@@ -98,7 +98,7 @@ def test_a_lost_place_in_the_queue_is_made_up_for(executor: AirExecutor, home: H
 
 def test_an_announcement_of_a_job_that_somebody_removed_is_swept_up(executor: AirExecutor, home: Home) -> None:
     spool.announce_finished(home, "airflow-gone")
-    executor._strangers._seen["airflow-gone"] = (-1e9, 0)
+    executor._collector._strangers._seen["airflow-gone"] = (-1e9, 0)
     executor.sync()
     assert spool.finished(home) == []
 
@@ -116,7 +116,7 @@ def test_all_jobs_are_looked_at_in_turn() -> None:
 def looked(executor: AirExecutor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The jobs that are looked at, of which there are 60."""
     seen: list[str] = []
-    monkeypatch.setattr(executor, "_settle", lambda _site, entry, announced: seen.append(entry.name))
+    monkeypatch.setattr(executor._collector, "_settle", lambda _home, entry, announced: seen.append(entry.name))
     for number in range(60):
         executor._ledger.add(ledger.Entry(f"job-{number}", number))
     return seen
@@ -132,21 +132,21 @@ def looked(executor: AirExecutor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_what_is_due_to_be_looked_at_and_not_done_is_done_as_soon_as_there_is_time(
     executor: AirExecutor, looked: list[str], check_all: bool, looks: list[tuple[float, int, int]]
 ) -> None:
-    assert executor._site is not None
-    began, executor._check_all = executor._checked_at, check_all
+    assert executor._door.site is not None
+    began, executor._collector.check_all = executor._collector._checked_at, check_all
     for seconds, most, altogether in looks:
-        executor._check_some(executor._site, began + seconds, most)
+        executor._collector.check_some(executor._door.site.home, began + seconds, most)
         assert len(looked) == altogether
 
 
 def test_after_a_while_without_jobs_none_is_due(executor: AirExecutor, looked: list[str]) -> None:
-    assert executor._site is not None
-    jobs, later = list(executor._ledger), executor._checked_at + 1e6
+    assert executor._door.site is not None
+    jobs, later = list(executor._ledger), executor._collector._checked_at + 1e6
     for entry in jobs:
         executor._ledger.close(entry)
-    executor._check_some(executor._site, later, 100)
+    executor._collector.check_some(executor._door.site.home, later, 100)
     executor._ledger.add(jobs[0])
-    executor._check_some(executor._site, later + 1, 100)
+    executor._collector.check_some(executor._door.site.home, later + 1, 100)
     assert not looked
 
 
@@ -233,9 +233,9 @@ def test_a_try_that_another_scheduler_runs_again_is_its_own(executor: AirExecuto
 
 def look_later(executor: AirExecutor, seconds: float) -> None:
     """Collect as if the answers had been lying there for so long."""
-    assert executor._site is not None
-    executor._collect(executor._site, 0.0)
-    executor._collect(executor._site, seconds)
+    assert executor._door.site is not None
+    executor._collector.collect(executor._door.site.home, 0.0)
+    executor._collector.collect(executor._door.site.home, seconds)
 
 
 def test_a_callback_of_a_scheduler_that_is_gone_is_reported(executor: AirExecutor, home: Home) -> None:
@@ -416,7 +416,7 @@ def test_callbacks_that_wait_are_handed_over_at_the_end(executor: AirExecutor, h
 def test_a_queue_that_nobody_serves_is_told_once(executor: AirExecutor, home: Home) -> None:
     task = fleet.make_task(queue="gpu")
     [name] = fleet.hand_over(executor, task)
-    assert executor._site is not None
+    assert executor._door.site is not None
     for _ in range(2):
         executor._next_queues = 0.0
         executor.sync()
@@ -425,20 +425,25 @@ def test_a_queue_that_nobody_serves_is_told_once(executor: AirExecutor, home: Ho
     assert name in extra and "runner start --detach --queues gpu" in extra and "AIRFLOW_HOME" in extra
 
 
+def served_queues(executor: AirExecutor) -> list[str]:
+    site = executor._door.site
+    assert site is not None
+    return obstacles.served(site.home, executor._ledger, site.keeper.seen)
+
+
 def test_that_a_queue_is_paused_is_told_once_and_nobody_gathers_for_it(executor: AirExecutor, home: Home) -> None:
     [name] = fleet.hand_over(executor, fleet.make_task())
-    assert executor._site is not None
     moment = model.now()
     me = processes.identify(os.getpid())
     runners.write(home, runners.RunnerInfo("r", me, ["default"], 2, "fork", "0", moment, moment, 3.0))
-    assert executor._served_queues(executor._site) == ["default"]
+    assert served_queues(executor) == ["default"]
     pauses.pause(home, "default", by="ana", why="a move")
     for _ in range(2):
         executor._next_queues = 0.0
         executor.sync()
     [(event, extra)] = fleet.events_of(executor)
     assert event == "job waits" and name in extra and "by ana: a move; resume it with: air-executor" in extra
-    assert executor._served_queues(executor._site) == []
+    assert served_queues(executor) == []
 
 
 def test_a_job_that_runs_in_a_queue_without_a_runner_is_no_trouble(executor: AirExecutor, home: Home) -> None:

@@ -57,7 +57,7 @@ def fail_with(error: Exception) -> Callable[..., None]:
 def call_everything(executor: AirExecutor, queued: Any, taken: Any) -> None:
     """All that the scheduler calls."""
     for _ in range(2):
-        executor._check_all, executor._next_queues, executor._next_home = True, 0.0, 0.0
+        executor._collector.check_all, executor._next_queues, executor._door._next_try = True, 0.0, 0.0
         executor.heartbeat()
     executor.sync()
     executor.trigger_tasks(3)

@@ -105,9 +105,9 @@ def home(stage: tuple[Home, Api, Path], monkeypatch: pytest.MonkeyPatch) -> Home
 
 def start(executor: AirExecutor, work: Any) -> str:
     """Hand a workload over; returns its job's name."""
-    before = set(store.names(executor._site.home)) if executor._site else set()
+    before = set(store.names(executor._door.site.home)) if executor._door.site else set()
     fleet.hand_over(executor, work)
-    [name] = set(store.names(executor._site.home)) - before if executor._site else [""]
+    [name] = set(store.names(executor._door.site.home)) - before if executor._door.site else [""]
     return name
 
 
