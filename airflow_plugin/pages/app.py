@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from air_executor import __version__, journal, pauses, repair, report, runners, steering, store, validation
 from air_executor.client import AirExecutorClient
-from air_executor.errors import CorruptFileError, JobBusyError
+from air_executor.errors import CorruptFileError, JobBusyError, SettingsError
 from air_executor.index import Filter, Page
 from air_executor.model import Job, Trigger
 from air_executor.paths import Home
@@ -43,7 +43,10 @@ class Answer(JSONResponse):
 
 def configured_lookout() -> lookout.Lookout:
     """Of the home that Airflow is configured with."""
-    return lookout.of(Home(hook.configured_home()))
+    try:
+        return lookout.of(Home(hook.configured_home()))
+    except SettingsError as error:
+        raise HTTPException(503, str(error)) from None
 
 
 LookoutDep = Annotated[lookout.Lookout, Depends(configured_lookout)]

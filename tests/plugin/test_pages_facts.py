@@ -323,11 +323,20 @@ def test_what_airflow_shows_is_there(web: Web) -> None:
 
 
 def test_the_document_knows_where_it_is() -> None:
-    class Request:
-        scope = {"root_path": '/team"/air-executor'}  # noqa: RUF012
+    path = "/team/air-executor"
+    with visitors.api_server_with("tests.plugin.visitors.LimitedAuthManager", root_path="/team") as web:
+        page = web.request("GET", f"{path}/job/one", headers=credentials("viewer")).text
+        assert '<base href="/team/air-executor/"' in page and "{version}" not in page
+        moved = web.request("GET", f"{path}/jobs/one", headers=credentials("viewer"))
+        assert moved.headers["location"] == "/team/air-executor/job/one"
+        login = web.request("GET", f"{path}/job/one")
+        assert login.status_code == 401 and 'href="/team/api/v2/auth/login?next=' in login.text
+        assert web.request("GET", f"{path}/api/jobs").headers["content-type"] == "application/json"
 
-    page = bytes(documents.document(Request()).body).decode()  # type: ignore[arg-type]
-    assert '<base href="/team&quot;/air-executor/"' in page and "{version}" not in page
+
+def test_a_wrong_option_is_said(web: Web, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", "relative")
+    assert "base_path must be an absolute path" in get(web, "jobs", 503)["detail"]
 
 
 def test_scripts_make_no_html_of_words() -> None:

@@ -83,13 +83,13 @@ def make_tables(dags: int) -> None:
 
 
 @contextmanager
-def api_server_with(manager: str, dags: int = 0) -> Iterator[Web]:
+def api_server_with(manager: str, dags: int = 0, root_path: str = "") -> Iterator[Web]:
     """The pages, mounted as Airflow mounts them, with an auth manager and so many more DAGs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", manager)
         patch.setattr(api_server._AuthManagerState, "instance", None)
         make_tables(dags)
-        airflow = FastAPI()
+        airflow = FastAPI(root_path=root_path)
         api_server.init_auth_manager()
         for app in AirExecutorPlugin.fastapi_apps:
             airflow.mount(app["url_prefix"], app["app"])
