@@ -7,6 +7,7 @@ most a fiftieth of a processor for looking at queues, however long they are.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from air_executor import _files, exposition, preloads, spool
+from air_executor import _files, exposition, pauses, preloads, spool
 from air_executor.errors import CorruptFileError
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
@@ -88,8 +89,7 @@ class Exporter:
         """All metrics; made anew if what there is is older than a second."""
         moment = time.monotonic()
         if moment - self._text_at >= FRESH:
-            lengths = self._queues.look(moment)
-            queues = metrics.describe_queues(lengths, self._settings.queues, time.time())
+            queues = metrics.describe_queues(self._queues.look(moment), self._settings.queues, time.time())
             families = metrics.families(self._id, *self._values, queues, _describe_learned(self._home, self._values))
             self._text, self._text_at = exposition.render(families), moment
         return self._text
@@ -138,7 +138,7 @@ class Exporter:
 
 
 class QueueLooks:
-    """Knows what waits in the queues of a home, as of a moment ago.
+    """Knows what waits in the queues of a home, and which are paused, as of a moment ago.
 
     Args:
         served: queues that are told of although they may have no directory yet.
@@ -146,20 +146,24 @@ class QueueLooks:
 
     def __init__(self, home: Home, served: Iterable[str]) -> None:
         self._home, self._served = home, tuple(served)
-        self._lengths: dict[str, metrics.QueueLength] = {}
+        self._found: dict[str, metrics.QueueCondition] = {}
+        self._paused: frozenset[str] = frozenset()
         self._due = -math.inf
 
-    def look(self, moment: float) -> dict[str, metrics.QueueLength]:
+    def look(self, moment: float) -> dict[str, metrics.QueueCondition]:
         """Look, unless the last look was so long, and so short a time ago, that it has to do."""
         if moment >= self._due:
-            self._lengths = {name: self._length(name) for name in {*self._served, *spool.queues(self._home)}}
+            with contextlib.suppress(OSError):  # as the loop does, which logs that: what was known last goes on
+                self._paused = pauses.names(self._home)
+            names = {*self._served, *spool.queues(self._home), *self._paused}
+            self._found = {name: self._look_at(name) for name in names}
             took = time.monotonic() - moment
             self._due = moment + took / LOOK_SHARE
-        return self._lengths
+        return self._found
 
-    def _length(self, queue: str) -> metrics.QueueLength:
+    def _look_at(self, queue: str) -> metrics.QueueCondition:
         moments = [marker.queued_at for marker in spool.waiting(self._home, queue)]
-        return metrics.QueueLength(len(moments), min(moments, default=None))
+        return metrics.QueueCondition(len(moments), min(moments, default=None), queue in self._paused)
 
 
 def _describe_learned(home: Home, values: Iterable[metrics.Values]) -> metrics.Values:

@@ -58,6 +58,7 @@ WATCHES = _gauge("watch_works", "1 if the system tells of new files, 0 if the ru
 EVENTS = _counter("watch_events", "New files in the spool that the system told of.")
 WAITING = _gauge("queue_jobs", "Jobs that wait in the queue, whoever serves it.", "queue")
 OLDEST = _gauge("queue_oldest_wait_seconds", "How long the oldest job in the queue waits; 0 if none does.", "queue")
+PAUSED = _gauge("queue_paused", "1 while the queue is paused, so that no runner starts its jobs, 0 otherwise.", "queue")
 LAUNCHES = _counter("job_launches", "Jobs that were started.", "queue", "launcher")
 FAILURES = _counter(
     "launch_failures", "Launches that the launcher or the system refused; each is tried again.", "launcher"
@@ -80,7 +81,7 @@ TEMPLATE_ENDS = _counter(
 TEMPLATE_MODULES = _gauge("template_learned_modules", "Modules that the template preloads beside its own.", "module")
 
 ALL = (
-    *(BUILD, STARTED, BEAT, SLOTS, IN_USE, DRAINING, UNSETTLED, WATCHES, EVENTS, WAITING, OLDEST),
+    *(BUILD, STARTED, BEAT, SLOTS, IN_USE, DRAINING, UNSETTLED, WATCHES, EVENTS, WAITING, OLDEST, PAUSED),
     *(LAUNCHES, FAILURES, ENDS, REQUEUES, TAKEOVERS, RECOVERIES, WAIT, RUN),
     *(TEMPLATE_UP, TEMPLATE_STARTED, TEMPLATE_ENDS, TEMPLATE_MODULES),
 )
@@ -231,26 +232,32 @@ def describe(now: Condition) -> Values:
 
 
 @dataclass(frozen=True)
-class QueueLength:
+class QueueCondition:
     """What waits in a queue."""
 
     jobs: int = 0
     oldest: float | None = None
     """Since when the oldest job waits, in seconds since 1970."""
+    paused: bool = False
 
 
-def describe_queues(lengths: Mapping[str, QueueLength], served: Sequence[str], now: float) -> Values:
-    """The values that say how much waits. Served queues have their own label first, then the longest. Pure."""
-    by_length = sorted(lengths, key=lambda queue: (-lengths[queue].jobs, queue))
-    names = Names(MAX_QUEUES, [*served, *by_length])
+def describe_queues(queues: Mapping[str, QueueCondition], served: Sequence[str], now: float) -> Values:
+    """The values that say how much waits, and whether it may start. Pure.
+
+    Own labels have first the served queues, then the paused ones, then the longest.
+    """
+    others = sorted(queues, key=lambda queue: (not queues[queue].paused, -queues[queue].jobs, queue))
+    names = Names(MAX_QUEUES, [*served, *others])
     waiting: Numbers = {}
     oldest: Numbers = {}
-    for queue in dict.fromkeys([*served, *by_length]):
-        label, length = (names.label(queue),), lengths.get(queue, QueueLength())
-        age = 0.0 if length.oldest is None else max(0.0, now - length.oldest)
-        waiting[label] = waiting.get(label, 0) + length.jobs
+    paused: Numbers = {}
+    for queue in dict.fromkeys([*served, *others]):
+        label, found = (names.label(queue),), queues.get(queue, QueueCondition())
+        age = 0.0 if found.oldest is None else max(0.0, now - found.oldest)
+        waiting[label] = waiting.get(label, 0) + found.jobs
         oldest[label] = max(oldest.get(label, 0.0), age)
-    return Values({WAITING: waiting, OLDEST: oldest})
+        paused[label] = max(paused.get(label, 0), found.paused)
+    return Values({WAITING: waiting, OLDEST: oldest, PAUSED: paused})
 
 
 def families(runner_id: str, *all_values: Values) -> list[Family]:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from air_executor import AirExecutorClient, cli, exposition, model, repair, spool, store, testing
+from air_executor import AirExecutorClient, cli, exposition, model, pauses, repair, spool, store, testing
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
@@ -93,8 +93,8 @@ def test_labels_are_bounded() -> None:
     for number in range(500):
         counts.launched(f"q{number}", "fork", 0.0)
         counts.ended(f"q{number}", JobState.COMPLETED, ExitKind.SUCCESS, None)
-    lengths = {f"q{number}": metrics.QueueLength(number, 100.0) for number in range(500)}
-    queues = metrics.describe_queues(lengths, ["default"], now=130.0)
+    found = {f"q{number}": metrics.QueueCondition(number, 100.0, paused=number < 2) for number in range(500)}
+    queues = metrics.describe_queues(found, ["default"], now=130.0)
     templates = [metrics.TemplateCondition(f"m{number}", True, 1.0, 0) for number in range(50)]
     numbers = told(counts.take(), queues, metrics.describe(dataclasses.replace(CONDITION, templates=templates)))
     seen = {(name, key, text) for name, labels in numbers for key, text in labels if key in ("queue", "module")}
@@ -102,9 +102,16 @@ def test_labels_are_bounded() -> None:
     for metric, key, most in bounds:
         assert sum((name, each) == (metric.name, key) for name, each, _ in seen) == most
     assert value(numbers, metrics.LAUNCHES, queue="other", launcher="fork") == 500
-    assert value(numbers, metrics.WAITING, queue="other") == sum(range(500 - 99))
+    assert value(numbers, metrics.WAITING, queue="other") == sum(range(2, 500 - 97))
     assert value(numbers, metrics.WAITING, queue="q499") == 499
     assert [value(numbers, metrics.OLDEST, queue=queue) for queue in ("other", "default")] == [30.0, 0]
+    assert [value(numbers, metrics.PAUSED, queue=queue) for queue in ("other", "default", "q1", "q499")] == [0, 0, 1, 0]
+
+
+def test_a_pause_is_seen_also_where_its_queue_has_no_label_of_its_own() -> None:
+    found = {f"q{number}": metrics.QueueCondition(paused=True) for number in range(500)}
+    numbers = told(metrics.describe_queues(found, [f"q{number}" for number in range(150)], now=0.0))
+    assert value(numbers, metrics.PAUSED, queue="other") == 1
 
 
 @pytest.mark.parametrize("kind", list(ExitKind))
@@ -210,7 +217,13 @@ def test_queues_are_looked_at_as_often_as_that_costs_little(home: Home, monkeypa
     assert lengths["default"].oldest == marker.queued_at and lengths["empty"].oldest is None
     assert spool.claim(home, marker, "r")
     assert looks.look(moment) is lengths
-    assert looks.look(moment + 3600.0)["default"].jobs == 0
+    pauses.pause(home, "big")
+    pauses.pause(home, "new")
+    found = looks.look(moment + 3600.0)
+    assert found["default"].jobs == 0 and [name for name in sorted(found) if found[name].paused] == ["big", "new"]
+    home.paused.rename(home.paused.with_name("away"))
+    home.paused.symlink_to(home.paused.name)  # a loop: it cannot be seen
+    assert looks.look(moment + 7200.0)["big"].paused, "as it was when it could be seen"
 
 
 # --- A real runner ---
@@ -270,12 +283,18 @@ def test_a_runner_tells_what_became_of_its_jobs(served: Served, capsys: pytest.C
     client.cancel("unwanted")
     for name in ("private-name", "bad", "late", "unwanted"):
         ended(client, name)
-    numbers = served.numbers_with(lambda found: ends(found, "cancelled", "cancelled", "big"))
+    pauses.pause(served.home, "nobody-serves-it")
+    numbers = served.numbers_with(
+        lambda found: (
+            ends(found, "cancelled", "cancelled", "big") and value(found, metrics.PAUSED, queue="nobody-serves-it")
+        )
+    )
     assert ends(numbers, "completed", "success") == ends(numbers, "failed", "exit_code") == 1
     assert ends(numbers, "failed", "timeout") == ends(numbers, "cancelled", "cancelled", "big") == 1
     assert value(numbers, metrics.LAUNCHES, queue="default", launcher="fork") == 3
     assert value(numbers, "air_executor_job_run_seconds_count", queue="default") == 3
     assert value(numbers, metrics.WAITING, queue="nobody-serves-it") == 1
+    assert value(numbers, metrics.PAUSED, queue="default") == 0
     assert value(numbers, metrics.TEMPLATE_UP, module="air_runner.ephemeral") == 1
     assert value(numbers, metrics.WATCHES) == 1 and (value(numbers, metrics.EVENTS) or 0) > 0
     families = {family.name: family for family in exposition.parse(served.get())}
