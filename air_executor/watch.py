@@ -51,6 +51,7 @@ class Watch:
         from watchdog.events import FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileSystemEventHandler
         from watchdog.observers import Observer
 
+        hush()
         notice = self._notice
 
         class Handler(FileSystemEventHandler):
@@ -88,6 +89,14 @@ class Watch:
     def _notice(self, event: Any) -> None:
         self._seen.put(self._directories[0] / event.src_path)  # which is absolute
         self._wake()
+
+
+_NOWHERE = logging.NullHandler()
+
+
+def hush() -> None:
+    """Where nobody has set up logging, watchdog's word that it was stopped as it waited would be on the terminal."""
+    logging.getLogger("watchdog").addHandler(_NOWHERE)
 
 
 def _forget_descriptor() -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from air_executor import _files, repair, temporaries
+from air_executor import _files, repair, temporaries, watch
 from air_executor.doctor.findings import Check, Finding, ok, problem, warn
 from air_executor.paths import Home
 
@@ -161,6 +161,7 @@ def check_watching(home: Home) -> Finding:
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers import Observer
 
+    watch.hush()
     seen = threading.Event()
 
     class Handler(FileSystemEventHandler):
