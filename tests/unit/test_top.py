@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich import cells
 
 from air_executor import audit, model
 from air_executor.cli.top import facts, look, page, states, texts, watcher
@@ -267,6 +268,13 @@ def test_the_cursor_is_in_the_window(cursor: int, rows: int, height: int) -> Non
     cursor = min(cursor, max(0, rows - 1))
     start = page.window(cursor, rows, height)
     assert 0 <= start <= cursor < start + height and (rows <= start + height or rows - start >= height)
+
+
+def test_of_wide_characters_none_is_lost() -> None:
+    log = facts.Log("j", ["日本語" * 9, "", "a" * 21], "working")
+    pieces = [text for ((text, _),) in texts.log_lines(log, 20)]
+    assert "".join(pieces) == "日本語" * 9 + "a" * 21
+    assert [cells.cell_len(piece) for piece in pieces] == [20, 20, 14, 0, 20, 1]
 
 
 def test_hints_are_left_out_from_the_end() -> None:

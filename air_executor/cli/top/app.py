@@ -8,7 +8,7 @@ import queue
 import selectors
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import FrameType
 
 from air_executor.cli.top import page, states
@@ -125,7 +125,7 @@ class _App:
                     raise self._watcher.failure
                 if self._signals.paused:
                     self._pause()
-                if self._take_keys(sys.stdin.fileno() in ready) or self._state.ended:
+                if self._take_keys(ready) or self._state.ended:
                     return 0
 
     def _draw(self) -> None:
@@ -145,10 +145,12 @@ class _App:
         self._signals.pause()
         self._screen.take()
 
-    def _take_keys(self, typed: bool) -> bool:
+    def _take_keys(self, ready: Collection[int]) -> bool:
         """Do what was typed; whether that is over, because the terminal is."""
-        if not typed:
+        if not ready:
             keys = self._keys.flush()
+        elif sys.stdin.fileno() not in ready:
+            keys = []  # a bell between the bytes of a key
         elif data := _read_keyboard():
             keys = self._keys.feed(data)
         else:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.cells import chop_cells
 
 from air_executor.cli import output, show
 from air_executor.cli.top import facts
@@ -98,9 +101,14 @@ def log_lines(log: facts.Log | None, width: int) -> list[Line]:
     return [((piece, ""),) for line in log.lines for piece in _pieces(line, width)]
 
 
-def _pieces(line: str, width: int) -> Iterator[str]:
-    for start in range(0, max(1, len(line)), width):
-        yield line[start : start + width]
+def _pieces(line: str, width: int) -> list[str]:
+    """The line in pieces of so many columns, of which some characters take two."""
+    return [line] if len(line) * 2 <= width else chop_cells(line, width) or [""]
+
+
+def _wrap(text: str, width: int, **options: Any) -> list[str]:
+    """As `textwrap.wrap`, which counts characters."""
+    return [piece for line in textwrap.wrap(text, width, **options) for piece in _pieces(line, width)]
 
 
 def job_lines(details: facts.Details | None, at: float, width: int) -> list[Line]:
@@ -109,7 +117,7 @@ def job_lines(details: facts.Details | None, at: float, width: int) -> list[Line
         return [(("reading ...", "grey"),)]
     lines = list(_pairs(details, width))
     if details.problem:
-        lines += [((piece, "red"),) for piece in textwrap.wrap(details.problem, width)]
+        lines += [((piece, "red"),) for piece in _wrap(details.problem, width)]
     if details.tasks:
         headers, rows = show.task_table(details.tasks[: show.SHOWN])
         notes = [show.task_notes(task) for task in details.tasks[: show.SHOWN]]
@@ -132,7 +140,7 @@ def _pairs(details: facts.Details, width: int) -> Iterator[Line]:
     shown = {name: output.clean(value) for name, value in known.items() if value is not None and value != ""}
     indent = max(map(len, shown)) + 2
     for name, value in shown.items():
-        for i, text in enumerate(textwrap.wrap(value, max(10, width - indent), break_on_hyphens=False)):
+        for i, text in enumerate(_wrap(value, max(10, width - indent), break_on_hyphens=False)):
             yield (((name if i == 0 else "").ljust(indent), "bold"), (text, output.colour_of(text)))
 
 
@@ -149,10 +157,10 @@ def _table(
     sizes = output.fit(widths, [headers.index(name) for name in flexible if name in headers], width)
     yield tuple((header.ljust(size) + output.GAP, "bold") for header, size in zip(headers, sizes, strict=True))
     for number, row in enumerate(cells):
-        pieces = textwrap.wrap(row[-1], max(10, sizes[-1]), max_lines=4, placeholder=" …") or [""]
+        pieces = _wrap(row[-1], max(10, sizes[-1]), max_lines=4, placeholder=" …") or [""]
         shown = [(output.shorten(cell, size).ljust(size), cell) for cell, size in zip(row[:-1], sizes, strict=False)]
         yield (*((f"{text}{output.GAP}", output.colour_of(cell)) for text, cell in shown), (pieces[0], ""))
         for piece in pieces[1:]:
             yield ((" " * (sum(sizes[:-1]) + len(output.GAP) * (len(sizes) - 1)) + piece, ""),)
         for note in notes[number] if notes else ():
-            yield from (((f"    {text}", "grey"),) for text in textwrap.wrap(output.clean(note), max(10, width - 4)))
+            yield from (((f"    {text}", "grey"),) for text in _wrap(output.clean(note), max(10, width - 4)))
