@@ -236,6 +236,11 @@ class Home:
         """Made by the first who pauses a queue."""
         return self.root / "paused"
 
+    @cached_property
+    def paused_lock(self) -> Path:
+        """Held while somebody pauses or resumes a queue."""
+        return self.paused / ".lock"
+
     def pause(self, queue: str) -> Path:
         return self.paused / f"{queue}.json"
 

@@ -10,13 +10,17 @@ could make it again. Runners look at the names as they start, when they are woke
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from air_executor import _files, audit, model, orders, processes, validation
 from air_executor.errors import CorruptFileError
 from air_executor.paths import Home, command
 
+LOCK_WAIT = 5.0
+"""Seconds that one waits for others; who has been stopped in the middle keeps nobody from pausing for longer."""
 _SUFFIX = ".json"
 
 
@@ -50,12 +54,13 @@ def pause(home: Home, queue: str, *, by: str | None = None, why: str = "") -> bo
         OSError: the home refused.
     """
     _check(queue, by, why)
-    if read(home, queue) is not None:
-        return False
-    made = Pause(queue, model.now(), by or processes.user(), why)
-    audit.record_queue(home, queue, "pause", by=made.by, why=why)
     _files.make_directory(home.paused)
-    _files.replace_object(home.pause(queue), {"schema": model.SCHEMA, **asdict(made)}, durable=True)
+    with _alone(home):
+        if read(home, queue) is not None:
+            return False
+        made = Pause(queue, model.now(), by or processes.user(), why)
+        audit.record_queue(home, queue, "pause", by=made.by, why=why)
+        _files.replace_object(home.pause(queue), {"schema": model.SCHEMA, **asdict(made)}, durable=True)
     orders.wake_all(home)
     return True
 
@@ -73,14 +78,28 @@ def resume(home: Home, queue: str, *, by: str | None = None, why: str = "") -> b
     _check(queue, by, why)
     if read(home, queue) is None:
         return False
-    audit.record_queue(home, queue, "resume", by=by or processes.user(), why=why)
-    path = home.pause(queue)
-    _files.discard(path)
-    if path.is_dir():  # somebody's damage, which would count as a pause for ever
-        _files.set_directory_aside(path)
-    _files.sync_directory(home.paused)
+    with _alone(home):
+        if read(home, queue) is None:
+            return False
+        audit.record_queue(home, queue, "resume", by=by or processes.user(), why=why)
+        path = home.pause(queue)
+        _files.discard(path)
+        if path.is_dir():  # somebody's damage, which would count as a pause for ever
+            _files.set_directory_aside(path)
+        _files.sync_directory(home.paused)
     orders.wake_all(home)
     return True
+
+
+@contextlib.contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """Of several who pause and resume at once each sees what the one before did, and none says that it was he."""
+    lock = _files.Lock(home.paused_lock)
+    try:
+        lock.acquire(wait=LOCK_WAIT)
+        yield
+    finally:
+        lock.release()
 
 
 def _check(queue: str, by: str | None, why: str) -> None:

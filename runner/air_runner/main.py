@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from air_executor import _files, paths, processes, runners, settings, store, validation
+from air_executor import _files, paths, processes, report, runners, settings, store, validation
 from air_executor.errors import AirExecutorError, RunnerError
 from air_executor.paths import Home
 from air_runner import cgroups
@@ -119,10 +119,7 @@ def _choose_id(home: Home, name: str | None) -> str:
 
 def _log_to(home: Home, *, detached: bool) -> None:
     """To logs/runner.log, and to the terminal in the foreground. Detached, standard error is the log file already."""
-    formatter = logging.Formatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
+    formatter = LogFormatter()
     os.close(_files.open_to_append(home.runner_log))  # private from its first byte
     handlers: list[logging.Handler] = [logging.handlers.WatchedFileHandler(home.runner_log)]
     if not detached:
@@ -132,3 +129,15 @@ def _log_to(home: Home, *, detached: bool) -> None:
         logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("watchdog").setLevel(logging.WARNING)
+
+
+class LogFormatter(logging.Formatter):
+    """One line for a message, whatever others put into it, such as why they steer; a traceback has its own."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """What stands before a traceback."""
+        return report.one_line(super().formatMessage(record))

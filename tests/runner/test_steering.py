@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from air_executor import AirExecutorClient, JobState, audit, orders, pauses, run
 from air_executor.paths import Home
 from air_executor.testing import RunnerProcess, end_everything, wait_for
 from air_runner.guard import SpoolGuard
+from air_runner.main import LogFormatter
 from tests.unit.test_repair import GONE
 
 RUNNER = "steered"
@@ -198,3 +200,12 @@ def test_queues_that_a_runner_serves_later_are_guarded_as_the_others(tmp_path: P
     home.queue("other").rmdir()
     guard.serve(["other", "third"])
     assert guard.is_changed(), "what was changed before is still to be seen to"
+
+
+def test_no_reason_makes_a_line_of_the_log_of_its_own() -> None:
+    why = "tidy\n2026-01-01T00:00:00.000Z ERROR [1] lost\x1b[2J\u202e"
+    record = logging.LogRecord("air_runner", logging.INFO, __file__, 1, "asked to drain by %s: %s", ("ana", why), None)
+    said = LogFormatter().format(record)
+    assert said.isprintable() and said.endswith("by ana: tidy 2026-01-01T00:00:00.000Z ERROR [1] lost\ufffd")
+    record.exc_info = (ValueError, ValueError("x"), None)
+    assert LogFormatter().format(record).endswith("\nValueError: x")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,21 @@ def test_a_pause_says_who_and_why_until_it_is_resumed(home: Home) -> None:
     assert not pauses.resume(home, "heavy")
     assert pauses.read(home, "heavy") is None and pauses.names(home) == frozenset()
     assert events(home, queue="heavy") == [("pause", ME, "a move"), ("resume", "ana", "")]
+
+
+def test_of_several_who_pause_at_once_one_does(home: Home) -> None:
+    queues, together = [f"q{number}" for number in range(8)], threading.Barrier(3)
+
+    def pause(by: str) -> list[tuple[str, str]]:
+        together.wait(20)
+        return [(queue, by) for queue in queues if pauses.pause(home, queue, by=by)]
+
+    with futures.ThreadPoolExecutor(3) as pool:
+        done = [each for found in pool.map(pause, ("ana", "ben", "eva")) for each in found]
+    assert sorted(queue for queue, _ in done) == queues
+    assert {(queue, pause.by) for queue, pause in pauses.all_pauses(home).items()} == set(done)
+    assert {(each["queue"], each["by"]) for each in audit.latest(home)} == set(done)
+    assert len(audit.latest(home)) == len(done)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"at": "yesterday", "by": "a", "why": ""}', '{"at": 1}'])
