@@ -18,6 +18,7 @@ from air_executor.errors import CorruptFileError, InvalidInputError, SettingsErr
 from air_executor.model import DEFAULT_QUEUE
 from air_executor.paths import Home
 
+LEAST_METRICS_INTERVAL = 0.1
 LAUNCHERS = ("fork", "exec")
 DEFAULT_LAUNCHER = "exec" if sys.platform == "darwin" else "fork"
 """Forking after frameworks are loaded is unsafe on macOS."""
@@ -183,6 +184,8 @@ def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
         raise SettingsError(f"{where} must be one of {', '.join(LAUNCHERS)}, not {converted!r}")
     if name == "metrics_port" and not 0 <= converted < 2**16:
         raise SettingsError(f"{where} must be a port from 1 to 65535, or 0 for none, not {converted}")
+    if name == "metrics_interval" and 0 < converted < LEAST_METRICS_INTERVAL:
+        raise SettingsError(f"{where} must be 0 for none, or at least {LEAST_METRICS_INTERVAL} s, not {converted}")
     if name == "metrics_host" and not converted.strip():
         raise SettingsError(f"{where} must be an address such as 127.0.0.1, not {converted!r}")
     if name in ("keep", "max_mb", "output_mb") and converted < 0:

@@ -29,6 +29,8 @@ FRESH = 1.0
 LOOK_SHARE = 0.02
 """The part of its time that the thread may take for looks at the queues."""
 TROUBLE_PAUSE = 15.0
+LONGEST_PAUSE = 3600.0
+"""Seconds; the system refuses to wait for many days."""
 JOIN_TIMEOUT = 2.0
 """Seconds to wait for the end of the thread, which may hang in a filesystem."""
 
@@ -110,7 +112,7 @@ class Exporter:
         if self._settings.metrics_interval and moment >= self._write_at:
             self._write_at = moment + self._settings.metrics_interval
             self._write()
-        pauses = [self._write_at - moment] if self._settings.metrics_interval else []
+        pauses = [LONGEST_PAUSE, self._write_at - moment] if self._settings.metrics_interval else [LONGEST_PAUSE]
         if self._server is not None:
             pauses.append(self._server.tend(moment))
         for key, _ in self._selector.select(max(0.0, min(pauses))):

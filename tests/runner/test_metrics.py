@@ -200,6 +200,13 @@ def test_a_file_that_cannot_be_written_is_said_once_and_written_later(
     assert list(home.metrics.iterdir()) == []
 
 
+def test_an_interval_of_years_is_no_trouble(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    made = start_exporter(home, metrics_interval=1e9)
+    wait_for(home.runner_metrics("r").exists, what="the file")
+    made.stop()
+    assert caplog.text == ""
+
+
 def test_no_thread_where_nobody_is_told(home: Home) -> None:
     made = start_exporter(home, metrics_interval=0)
     made.stop()
@@ -284,9 +291,16 @@ def test_a_runner_tells_what_became_of_its_jobs(served: Served, capsys: pytest.C
     for name in ("private-name", "bad", "late", "unwanted"):
         ended(client, name)
     pauses.pause(served.home, "nobody-serves-it")
+    # A job is over before its runner has counted that, and each for itself.
+    expected = [
+        ("completed", "success"),
+        ("failed", "exit_code"),
+        ("failed", "timeout"),
+        ("cancelled", "cancelled", "big"),
+    ]
     numbers = served.numbers_with(
         lambda found: (
-            ends(found, "cancelled", "cancelled", "big") and value(found, metrics.PAUSED, queue="nobody-serves-it")
+            all(ends(found, *each) for each in expected) and value(found, metrics.PAUSED, queue="nobody-serves-it")
         )
     )
     assert ends(numbers, "completed", "success") == ends(numbers, "failed", "exit_code") == 1

@@ -70,6 +70,7 @@ MALFORMED: list[tuple[str, str]] = [
     ("[runner]\nhandover = 1", "handover must be true or false, not 1"),
     ("[runner]\noutput_mb = -1", "output_mb must be 0 or more, not -1"),
     ("[runner]\nmetrics_interval = -1", "metrics_interval must be a number of seconds, not -1"),
+    ("[runner]\nmetrics_interval = 0.01", "metrics_interval must be 0 for none, or at least 0.1 s, not 0.01"),
     ("[runner]\nmetrics_port = 65536", "metrics_port must be a port from 1 to 65535, or 0 for none, not 65536"),
     ('[runner]\nmetrics_host = ""', "metrics_host must be an address such as 127.0.0.1, not ''"),
     ("[runner]\nheartbeat = 0", "heartbeat must be more than 0"),
