@@ -12,7 +12,7 @@ export function confirm(title, text, action, fields = []) {
       place.close();
       done(answer);
     };
-    const inputs = [...fields, { name: "why", label: "Why (is kept with the job)", maxlength: 500 }].map(field);
+    const inputs = [...fields, { name: "why", label: "Why (is recorded)", maxlength: 500 }].map(field);
     const read = () => Object.fromEntries(inputs.map(({ input }) => [input.name, input.type === "checkbox" ? input.checked : input.value.trim()]));
     place.replaceChildren(
       h("h2", { id: "dialog-title" }, title),
