@@ -95,5 +95,7 @@ def latest(
 def _read(home: Home) -> list[dict[str, Any]]:
     if not home.logs.is_dir():
         return []
-    with _locked(home):  # else what is put aside meanwhile would be seen in neither
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # where a lock cannot be taken nothing is written, either
+            stack.enter_context(_locked(home))  # else what is put aside meanwhile would be seen in neither
         return [event for path in (home.steering_log_before, home.steering_log) for event in journal.read(path)]

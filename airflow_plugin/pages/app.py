@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -22,7 +21,7 @@ from air_executor.index import Filter, Page
 from air_executor.model import Job, Trigger
 from air_executor.paths import Home
 from airflow_plugin import hook
-from airflow_plugin.pages import access, documents, doorway, facts, logtail, lookout
+from airflow_plugin.pages import access, documents, doorway, facts, logtail, lookout, readings
 from airflow_plugin.pages.access import Owner, Visitor, VisitorDep
 
 PAGE = 50
@@ -237,13 +236,13 @@ def show_job(
     """A job, some of its tasks, and who did what with it; nothing if all is as `known` says."""
     with doorway.refusals(watch.home):
         paths = watch.home.job(store.name_of(watch.home, name))
-        state = _sign(paths.state, paths.cancel)  # first: what changes later is told the next time
+        state = readings.sign_of(paths.state, paths.cancel)  # first: what changes later is told the next time
         job, owner = _find(watch, visitor, name)
         notes = watch.notes(job)
         reading = watch.readings.get(
             (job.name, status, offset, limit),
             (job.id, job.attempt, job.state),
-            lambda: _sign(paths.tasks, paths.events),
+            lambda: readings.sign_of(paths.tasks, paths.events),
             lambda: _contents(watch.home, job, status, offset, limit),
         )
         stamp = _stamp(state, reading.sign, notes, status, offset, limit)
@@ -269,18 +268,6 @@ def _contents(home: Home, job: Job, status: str | None, offset: int, limit: int)
 def _stamp(*said: Any) -> str:
     """Changes whenever something does that is said of a job, and with what was asked."""
     return hashlib.blake2b(repr(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _sign(*paths: Path) -> str:
-    """Changes whenever a file does."""
-    found = []
-    for path in paths:
-        try:
-            status = path.lstat()
-            found.append(f"{status.st_ino:x}.{status.st_mtime_ns:x}.{status.st_size:x}")
-        except OSError:
-            found.append("0")
-    return "-".join(found)
 
 
 def _events(home: Home, name: str) -> list[dict[str, Any]]:

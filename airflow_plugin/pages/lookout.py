@@ -13,7 +13,7 @@ from air_executor.index import Filter, Index
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
-from airflow_plugin.pages.readings import Readings
+from airflow_plugin.pages import readings
 
 LOOK_EVERY = 0.5
 """Seconds that a look serves all who ask."""
@@ -43,12 +43,14 @@ class Lookout:
         self.home = home
         self.index = Index(home)
         self.seen = Sightings(guess=True)  # kept, so nobody ever waits for the heartbeat of another host
-        self.readings = Readings()
+        self.readings = readings.Readings()
         self._lock, self._indexing = threading.Lock(), threading.Lock()
         self._view, self._viewed_at = View(), float("-inf")
         self._unread, self._indexed_at = 0, float("-inf")
         self._ended: dict[str, int] = {}
         self._counted_at = float("-inf")
+        self._steered: list[dict[str, Any]] = []
+        self._steered_sign = ""
 
     def view(self) -> View:
         """Runners and queues, as they were half a second ago at most."""
@@ -70,13 +72,18 @@ class Lookout:
             queues=status.gather_queues(self.home, alive),
         )
         ended = self._count([queue.name for queue in found.queues])
-        return View(found.problems, found.runners, found.queues, ended, self._steered())
+        return View(found.problems, found.runners, found.queues, ended, self._look_who_steered())
 
-    def _steered(self) -> list[dict[str, Any]]:
-        try:
-            return audit.latest(self.home)
-        except CorruptFileError:
-            return []
+    def _look_who_steered(self) -> list[dict[str, Any]]:
+        """Read when there is something new: a log that is full takes a tenth of a second."""
+        sign = readings.sign_of(self.home.steering_log_before, self.home.steering_log)
+        if sign != self._steered_sign:
+            try:
+                self._steered = audit.latest(self.home)
+            except CorruptFileError:
+                self._steered = []
+            self._steered_sign = sign
+        return self._steered
 
     def _count(self, queues: list[str]) -> dict[str, int]:
         """What ended lately; counted every few seconds."""
@@ -90,13 +97,13 @@ class Lookout:
 
     def notes(self, job: Job) -> list[str]:
         """What keeps a job from starting, or who does not look after it any more, in sentences."""
+        if job.state.terminal:
+            return []
         view = self.view()
         if job.state is JobState.WAITING:
             queue = next((each for each in view.queues if each.name == job.queue), None)
             unserved = [] if queue and queue.served_by else [f"no runner serves the queue {job.queue}"]
             return [*unserved, *([f"the queue {job.queue} is {queue.paused}"] if queue and queue.paused else [])]
-        if job.state is not JobState.WORKING:
-            return []
         holder = next((each for each in spool.holders(self.home) if self._holds(each, job.name)), None)
         gone = next((runner for runner in view.runners if runner.id == holder and runner.state == "dead"), None)
         if gone is None:

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 KEPT = 32
@@ -65,3 +66,15 @@ class Readings:
         told = read()
         ended = self._clock()
         return Reading(told, sign, stage, ended + min(LONGEST, REST * (ended - began)))
+
+
+def sign_of(*paths: Path) -> str:
+    """Changes whenever a file does."""
+    found = []
+    for path in paths:
+        try:
+            status = path.lstat()
+            found.append(f"{status.st_ino:x}.{status.st_mtime_ns:x}.{status.st_size:x}")
+        except OSError:
+            found.append("0")
+    return "-".join(found)

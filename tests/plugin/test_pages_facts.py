@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import held, model, pauses, processes, runners, spool, store
+from air_executor import audit, held, model, pauses, processes, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.paths import Home, JobPaths
 from air_executor.testing import running_runner, wait_for
@@ -187,6 +187,16 @@ def test_a_reading_that_took_long_serves_for_a_while() -> None:
     assert ask("2") == "1"
     moment[0] = 5.6
     assert ask("2") == "2"
+
+
+def test_who_steered_is_read_when_there_is_something_new(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookout, "LOOK_EVERY", 0.0)
+    watch = lookout.Lookout(home)
+    audit.record_queue(home, "q", "pause", by="ana")
+    first = watch.view().steered
+    assert watch.view().steered is first
+    audit.record_queue(home, "q", "resume", by="ben")
+    assert [each["by"] for each in watch.view().steered] == ["ana", "ben"]
 
 
 def test_tasks_come_in_pages_and_by_status(web: Web, home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -255,3 +256,15 @@ def test_a_deleted_directory_is_made_again(home: Home) -> None:
     assert audit.latest(home) == []
     audit.record_queue(home, "q", "pause", by="ana")
     assert events(home) == [("pause", "ana", "")]
+
+
+def test_who_did_what_is_told_also_where_nobody_can_write(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit.record_queue(home, "q", "pause", by="ana")
+
+    def refuse(path: Path) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(_files, "_open_lock", refuse)
+    assert [each["by"] for each in audit.latest(home)] == ["ana"]
+    with pytest.raises(OSError, match="Read-only"):
+        audit.record_queue(home, "q", "resume", by="ana")
