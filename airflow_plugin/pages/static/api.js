@@ -3,6 +3,8 @@
 const TIMEOUT = 15000;
 const EVERY = 1000;
 const SLOWEST = 30000;
+/** So many times as long as an answer took, nothing is asked: a server that has much to do is not given more. */
+const REST = 5;
 
 /** The server's no; `status` is 0 if there was no answer. */
 export class Refusal extends Error {
@@ -26,14 +28,15 @@ export const tell = (path, body) =>
   });
 
 async function send(address, options) {
-  let answer;
   try {
-    answer = await fetch(address, { ...options, signal: AbortSignal.timeout(TIMEOUT) });
-  } catch {
-    throw new Refusal(0, "the api-server does not answer");
+    const answer = await fetch(address, { ...options, signal: AbortSignal.timeout(TIMEOUT) });
+    if (!answer.ok) throw new Refusal(answer.status, await reason(answer));
+    return answer.status === 204 ? null : await answer.json();
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    // No connection, or one that broke off; or something between us and the server that speaks in its name.
+    throw new Refusal(0, error instanceof SyntaxError ? "the answer is not the api-server's" : "the api-server does not answer");
   }
-  if (answer.ok) return answer.status === 204 ? null : answer.json();
-  throw new Refusal(answer.status, await reason(answer));
 }
 
 async function reason(answer) {
@@ -55,15 +58,16 @@ export function notice(text, kind = "") {
 }
 
 /**
- * Look again and again: each second, more and more rarely while that fails, and not at all while nobody sees the page.
- * `look` may throw a `Refusal`; one that says that there is nothing to see (403, 404, 422) goes to `refused` instead.
+ * Look again and again: each second, more and more rarely while that fails or is slow, and not at all while nobody sees
+ * the page. `look` may throw a `Refusal`; one that says that there is nothing to see (403, 404, 422) goes to `refused`.
  */
 export function poll(look, refused) {
   let failures = 0;
+  let wanted = false;
   let wake = () => {};
   const pause = (time) =>
     new Promise((done) => {
-      const timer = setTimeout(done, time);
+      const timer = setTimeout(done, wanted ? 0 : time);
       wake = () => {
         clearTimeout(timer);
         done();
@@ -73,6 +77,8 @@ export function poll(look, refused) {
     document.hidden ? new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })) : null;
   const run = async () => {
     for (;;) {
+      const began = performance.now();
+      wanted = false;
       try {
         await look();
         if (failures) notice("");
@@ -86,10 +92,16 @@ export function poll(look, refused) {
         if (refused && [403, 404, 422].includes(error.status)) refused(error);
         else notice(`${error.message} (what is shown may be old)`, "bad");
       }
-      await pause(Math.min(SLOWEST, EVERY * 2 ** failures));
+      await pause(Math.min(SLOWEST, Math.max(EVERY * 2 ** failures, REST * (performance.now() - began))));
       while (document.hidden) await seen();
     }
   };
   run();
-  return { now: () => wake() };
+  return {
+    /** Look at once; what is being looked at may be what was wanted before. */
+    now: () => {
+      wanted = true;
+      wake();
+    },
+  };
 }

@@ -15,14 +15,21 @@ export class LogView {
     this.task = null;
     this.round = 0;
     this.text = h("pre", { tabindex: "0", "aria-label": "Log" });
+    this.more = h("button", { type: "button", hidden: true, onclick: () => this.open(this.task, this.next) }, "Go on");
     this.says = h("span", { class: "quiet", role: "status" });
     this.follow = h("input", { type: "checkbox", checked: true });
     this.element = h(
       "div",
       { class: "log" },
-      h("p", { class: "bar" }, h("label", null, this.follow, " follow"), h("button", { type: "button", onclick: () => this.open(this.task, 0) }, "From the start"), h("button", { type: "button", onclick: () => this.open(this.task) }, "The end"), this.says),
+      h("p", { class: "bar" }, h("label", null, this.follow, " follow"), h("button", { type: "button", onclick: () => this.read(0) }, "From the start"), h("button", { type: "button", onclick: () => this.read(null) }, "The end"), this.more, this.says),
       this.text,
     );
+  }
+
+  /** Somebody wants to read from there; who reads the start does not want to be taken to the end. */
+  read(offset) {
+    this.follow.checked = offset === null;
+    this.open(this.task, offset);
   }
 
   /** Show the log of a task, its end unless an offset is given. */
@@ -31,6 +38,7 @@ export class LogView {
     this.round += 1;
     this.text.replaceChildren();
     this.says.textContent = "";
+    this.more.hidden = true;
     if (task !== null) this.run(this.round, offset);
   }
 
@@ -41,6 +49,8 @@ export class LogView {
         (piece) => {
           if (round !== this.round || !piece) return null;
           offset = this.add(piece, offset);
+          // All of a log of gigabytes would come and go: who reads it from the start says when to go on.
+          if (begin !== null && piece.next < piece.size && this.isFull) return this.rest(piece);
           if (piece.next < piece.size && piece.text) return 0;
           return piece.over ? null : EVERY;
         },
@@ -69,6 +79,17 @@ export class LogView {
     const hidden = piece.start > 0 && asked === null ? "the end; " : "";
     this.says.textContent = `${hidden}${piece.size.toLocaleString("en-GB")} bytes${piece.over ? "" : ", being written"}`;
     return piece.next;
+  }
+
+  rest(piece) {
+    this.next = piece.next;
+    this.more.hidden = false;
+    this.says.textContent = `to ${piece.next.toLocaleString("en-GB")} of ${piece.size.toLocaleString("en-GB")} bytes`;
+    return null;
+  }
+
+  get isFull() {
+    return this.text.textContent.length >= KEPT / 2;
   }
 
   trim() {
