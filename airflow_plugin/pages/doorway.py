@@ -3,12 +3,14 @@ with an answer."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
+from fastapi.responses import JSONResponse
 
 from air_executor.errors import (
     AirExecutorError,
@@ -44,13 +46,22 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 NO_STORE = "no-store"
+AT_ONCE = 8
+"""Of forty threads that an API server has. A home on a file system that hangs holds each that looks at it, and the
+others are wanted: running tasks say in them that they are alive."""
+PATIENCE = 10.0
+"""Seconds that a request waits for its turn."""
 
 
 class Guarded:
-    """Gives each answer the headers that keep a browser careful; nothing is stored unless an answer says otherwise."""
+    """Gives each answer the headers that keep a browser careful; nothing is stored unless an answer says otherwise.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    Answers so many at once, and no more.
+    """
+
+    def __init__(self, app: App, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:
+        self._app, self._patience = app, patience
+        self._turns = asyncio.Semaphore(at_once)
 
     async def __call__(self, scope: Message, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
         async def guarded(message: Message) -> None:
@@ -61,7 +72,16 @@ class Guarded:
                 message["headers"] = [*message["headers"], *(each for each in added if each[0] not in there)]
             await send(message)
 
-        await self._app(scope, receive, guarded)
+        try:
+            await asyncio.wait_for(self._turns.acquire(), self._patience)
+        except asyncio.TimeoutError:
+            busy = JSONResponse({"detail": "all who look at the home still wait for it"}, 503)
+            await busy(scope, receive, guarded)
+            return
+        try:
+            await self._app(scope, receive, guarded)
+        finally:
+            self._turns.release()
 
 
 def check_origin(request: Request) -> None:

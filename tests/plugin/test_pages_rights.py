@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -242,6 +243,32 @@ def test_each_answer_keeps_the_browser_careful(web: Web, home: Home, path: str, 
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == ("no-cache" if "main.js" in path and visitor == "admin" else "no-store")
+
+
+def test_a_home_that_hangs_holds_a_few_threads_and_no_more() -> None:
+    async def ask() -> tuple[list[dict[str, Any]], list[str]]:
+        come_back, answers, asked = asyncio.Event(), [], []
+
+        async def hanging(scope: dict[str, Any], *_: Any) -> None:
+            asked.append(scope["path"])
+            await come_back.wait()
+
+        async def send(message: dict[str, Any]) -> None:
+            answers.append(message)
+
+        guarded = doorway.Guarded(hanging, at_once=2, patience=0.01)
+        held = [asyncio.create_task(guarded({"type": "http", "path": name}, None, send)) for name in "ab"]
+        await asyncio.sleep(0)  # so that they are asked first
+        await guarded({"type": "http", "path": "c"}, None, send)
+        come_back.set()
+        await asyncio.gather(*held)
+        await guarded({"type": "http", "path": "d"}, None, send)
+        return answers, asked
+
+    (start, body), asked = asyncio.run(ask())
+    assert asked == ["a", "b", "d"]
+    assert start["status"] == 503 and b"still wait" in body["body"]
+    assert b"content-security-policy" in dict(start["headers"])
 
 
 def test_an_asset_of_this_version_is_kept(web: Web) -> None:
