@@ -30,7 +30,6 @@ ROOT = Path(__file__).parents[1]
 IDLE_SECONDS = 30.0
 QUIET_SECONDS = 10.0
 """For what Airflow does after triggers were loaded."""
-TAKEN = "select count(*) from trigger where triggerer_id is not null"
 FETCH = "select map_index, updated_at from task_instance where map_index >= 0 and state = 'scheduled'"
 
 
@@ -72,7 +71,7 @@ def write_deferred(airflow: stack.Stack, run: rest.Run, kind: str, names: list[s
 def idle_with_dates(airflow: stack.Stack, run: rest.Run, count: int) -> float:
     """The same while as many tasks wait for next year."""
     write_deferred(airflow, run, "date", [str(number) for number in range(count)])
-    waiting.until(lambda: airflow.sql(TAKEN)[0][0] == count, "the triggerer to take all triggers", 600)
+    waiting.until(lambda: len(trigger_logs(airflow)) == count, "all triggers to start", 600)
     return idle(airflow)
 
 
@@ -95,10 +94,15 @@ def end_some(client: AirExecutorClient, names: list[str], pace: float) -> dict[i
     return ended
 
 
+def trigger_logs(airflow: stack.Stack) -> list[Path]:
+    """One for each trigger that has started."""
+    return list((airflow.root / "logs").rglob("map_index=*/*.trigger.*.log"))
+
+
 def find_events(airflow: stack.Stack) -> dict[int, float]:
     """When the trigger of each task gave its event, as the trigger's log has it; by map index."""
     found = {}
-    for file in (airflow.root / "logs").rglob("map_index=*/*.trigger.*.log"):
+    for file in trigger_logs(airflow):
         for line in file.read_text().splitlines():
             if "Trigger fired event" in line:
                 number = int(file.parent.name.partition("=")[2])
@@ -119,10 +123,10 @@ def describe(what: str, delays: list[float]) -> dict[str, float]:
 
 def main() -> int:
     options = parse()
-    settings = {"TRIGGERER__CAPACITY": str(2 * options.jobs)}
+    executor, settings = "airflow_plugin.AirExecutor", {"TRIGGERER__CAPACITY": str(2 * options.jobs)}
     with places.directory(options.directory) as root, postgres.Postgres() as server:
         database = databases.PostgresDatabase(server, "airflow")
-        with stack.Stack(root, database, executor="LocalExecutor", dags=DAGS, settings=settings) as airflow:
+        with stack.Stack(root, database, executor=executor, dags=DAGS, settings=settings) as airflow:
             run = airflow.rest.trigger("warm")
             assert airflow.rest.finished(run) == "success"
             airflow.end_component("scheduler")

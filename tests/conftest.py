@@ -1,6 +1,6 @@
 """How the tests are spread over three processes, as scripts/test.sh runs them, and what they tell.
 
-Starting an Airflow takes ten seconds of two cores, so all tests of one stay in one process; the others have the rest,
+Two Airflows at a time are too much for two cores, so all tests of one stay in one process; the others have the rest,
 file by file. What takes long begins first. Most tests wait rather than work: three processes keep two cores busy for
 about half of the time.
 """
@@ -14,11 +14,8 @@ from pathlib import Path
 import pytest
 
 AIRFLOW = Path(__file__).parent / "airflow"
-OF_THEIR_OWN = (AIRFLOW / "test_jobs_from_dags.py",)
-"""Tests with stacks that no others share."""
 LONG = (
     "tests-airflow",
-    "airflow-test_jobs_from_dags",
     "faults-test_error_matrix",
     "scripts-test_cycle",
     "faults-test_damage",
@@ -41,8 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def _group(item: pytest.Item) -> str:
-    shared = AIRFLOW in item.path.parents and item.path not in OF_THEIR_OWN
-    group = AIRFLOW if shared else item.path
+    group = AIRFLOW if AIRFLOW in item.path.parents else item.path
     return f"{group.parent.name}-{group.stem}"
 
 
