@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -419,6 +420,11 @@ def _build() -> FastAPI:
         if error.status_code == 401 and not path.startswith(("/api/", "/static/")):
             return documents.please_log_in(request)
         return await http_exception_handler(request, error)
+
+    @built.exception_handler(RequestValidationError)
+    async def refuse_values(_: Request, error: RequestValidationError) -> Response:
+        """FastAPI's own answer repeats what was sent, and fails where that is half a character."""
+        return Answer({"detail": [{key: each[key] for key in ("loc", "msg")} for each in error.errors()]}, 422)
 
     return built
 

@@ -230,6 +230,14 @@ def test_our_own_page_may_change_things(web: Web, home: Home, headers: dict[str,
     assert job.exit.reason == "cancelled by airflow user admin: enough"
 
 
+def test_half_a_character_is_refused_and_not_repeated(web: Web, home: Home) -> None:
+    headers = {**credentials("admin"), **POST, "content-type": "application/json"}
+    path = f"/air-executor/api/job/{submit(home)}/cancel"
+    answer = web.request("POST", path, headers=headers, content=b'{"why": "\\ud800 hunter2"}')
+    assert answer.status_code == 422 and SENTINEL not in answer.text
+    assert "valid string" in answer.json()["detail"][0]["msg"]
+
+
 def test_a_get_changes_nothing(web: Web, home: Home) -> None:
     assert call(web, "GET", f"/api/job/{submit(home)}/cancel", "admin").status_code == 405
 
