@@ -3,8 +3,8 @@
 const TIMEOUT = 15000;
 const EVERY = 1000;
 const SLOWEST = 30000;
-/** So many times as long as an answer took, nothing is asked: a server that has much to do is not given more. */
-const REST = 5;
+/** So many times as long as an answer took, and no longer than that, nothing is asked: a server that has much to do is not given more. */
+const [REST, LONGEST_REST] = [2, 5000];
 
 /** The server's no; `status` is 0 if there was no answer. */
 export class Refusal extends Error {
@@ -92,7 +92,8 @@ export function poll(look, refused) {
         if (refused && [403, 404, 422].includes(error.status)) refused(error);
         else notice(`${error.message} (what is shown may be old)`, "bad");
       }
-      await pause(Math.min(SLOWEST, Math.max(EVERY * 2 ** failures, REST * (performance.now() - began))));
+      const rest = Math.min(LONGEST_REST, REST * (performance.now() - began));
+      await pause(Math.max(rest, Math.min(SLOWEST, EVERY * 2 ** failures)));
       while (document.hidden) await seen();
     }
   };
