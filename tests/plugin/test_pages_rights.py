@@ -183,6 +183,21 @@ def test_what_is_damaged_beyond_knowing_whose_it_is_shows_nowhere(web: Web, home
         assert history["total"]["failed"] == len(history["reasons"]) == len(names) - 1
 
 
+def test_what_lists_hold_is_asked_every_few_seconds(web: Web, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_listed", {})
+    names = {submit(home, OURS), submit(home, OTHER)}
+
+    def seen(visitor: str) -> set[str]:
+        return {job["name"] for job in call(web, "GET", "/api/jobs", visitor).json()["jobs"]}
+
+    assert seen("viewer") == names and len(seen("stranger")) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(visitors.LimitedAuthManager, "get_authorized_dag_ids", lambda *_, **__: set())
+        assert seen("viewer") == names
+        patch.setattr(access, "REMEMBERED", 0.0)
+        assert seen("viewer") == set()
+
+
 def test_no_dag_is_not_any_dag(web: Web, home: Home) -> None:
     assert access.owner_of({"dag_id": ""}, None) == access.Owner(None)
     assert call(web, "GET", "/api/task?dag_id=&run_id=r&task_id=t", "admin").status_code == 422
