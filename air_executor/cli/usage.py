@@ -57,9 +57,8 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--by",
         type=keys,
-        default=DEFAULT_BY,
         metavar="LABELS",
-        help="labels, or queue, trigger, name; with commas (default: dag_id,task_id)",
+        help="labels, or queue, trigger, name; with commas (default: dag_id,task_id, or name where no job has these)",
     )
     parser.add_argument("--queue", help="only this queue")
     parser.add_argument(
@@ -87,14 +86,14 @@ def run(args: argparse.Namespace) -> int:
     home = lookup.open_home(args)
     with Index(home) as index:
         _bring_up_to_date(index)
-        groups = _groups(index, args)
+        by, groups = _groups(index, args)
     groups.sort(key=lambda group: tuple(part or "" for part in group.key))
     groups.sort(key=_ORDERS[args.sort], reverse=True)
     shown = groups[: args.limit]
     if args.json:
-        output.say_json([_plain(args.by, group) for group in shown])
+        output.say_json([_plain(by, group) for group in shown])
         return 0
-    _show(args.by, shown)
+    _show(by, shown)
     if len(groups) > len(shown):
         output.note(f"there are {len(groups)} groups; --limit N shows more (now {args.limit})")
     return 0
@@ -107,16 +106,29 @@ def _bring_up_to_date(index: Index) -> None:
     index.catch_up()
 
 
-def _groups(index: Index, args: argparse.Namespace) -> list[Group]:
+def _groups(index: Index, args: argparse.Namespace) -> tuple[tuple[str, ...], list[Group]]:
+    """What they are grouped by, and the groups."""
+    by = args.by or DEFAULT_BY
     try:
-        groups = index.usage(args.by, _filter(args))
+        groups = index.usage(by, _filter(args))
+        if args.by is None and groups and _unknown(by, groups):
+            by = ("name",)
+            groups = index.usage(by, _filter(args))
     except ValueError as error:
         raise InvalidInputError(str(error)) from None
-    for position, key in enumerate(args.by):
-        if groups and key not in _NOT_LABELS and all(group.key[position] is None for group in groups):
-            known = ", ".join([*_NOT_LABELS, *index.labels()][:20])
-            raise InvalidInputError(f"none of these jobs has the label {key:.60}; --by takes {known}")
-    return groups
+    for key in _unknown(by, groups) if groups else ():
+        known = ", ".join([*_NOT_LABELS, *index.labels()][:20])
+        raise InvalidInputError(f"none of these jobs has the label {key:.60}; --by takes {known}")
+    return by, groups
+
+
+def _unknown(by: Sequence[str], groups: Sequence[Group]) -> list[str]:
+    """The labels that no job has."""
+    return [
+        key
+        for position, key in enumerate(by)
+        if key not in _NOT_LABELS and all(group.key[position] is None for group in groups)
+    ]
 
 
 def _filter(args: argparse.Namespace) -> Filter:

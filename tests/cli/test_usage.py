@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from air_executor import _json, model, store
@@ -43,6 +45,12 @@ def test_usage_by_task_with_limits(used: Cli) -> None:
     assert lines[1].split()[2:] == ["12", "1", "2.0s/2.0s", "1m35s/1m41s/1m41s", "1m00s", "9999/9999"]
     assert lines[-1].endswith('11         {"memory_mb": 320, "timeout": 360}')
     assert "\x1b" not in "".join(lines)
+
+
+def test_without_airflow_jobs_are_told_by_their_names(used: Cli) -> None:
+    for number in range(12):
+        shutil.rmtree(used.home.job(f"job-{number}").root)
+    assert [group["group"] for group in used.json("usage")] == [{"name": "job-12"}]
 
 
 def test_it_fits_on_a_terminal(used: Cli) -> None:
