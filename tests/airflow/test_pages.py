@@ -68,6 +68,7 @@ def test_a_running_job_is_watched_and_cancelled_and_a_runner_drained(shared_airf
     expect(page).to_have_url(re.compile(f"/plugin/air-executor/air-executor/job/{name}$"), timeout=PATIENCE)
     follow_log(airflow, run, frame)
     theme(page, frame)
+    answers_of_others(page, frame)
 
     cancel(frame)
     shown(frame.locator("h1 .state", has_text="cancelled"))
@@ -117,6 +118,15 @@ def follow_log(airflow: stack.Stack, run: rest.Run, frame: FrameLocator) -> None
     expect(log).not_to_contain_text("the second line")
     airflow.release(f"{run.run_id}-first")
     expect(log).to_contain_text("the second line", timeout=PATIENCE)
+
+
+def answers_of_others(page: Page, frame: FrameLocator) -> None:
+    """A proxy that answers in the server's name is noticed, and forgotten when that is over."""
+    notice = frame.locator("#notice")
+    page.route("**/air-executor/api/**", lambda route: route.fulfill(body="<p>Sorry</p>", content_type="text/html"))
+    expect(notice).to_contain_text("what is shown may be old", timeout=PATIENCE)
+    page.unroute("**/air-executor/api/**")
+    expect(notice).to_be_empty(timeout=PATIENCE)
 
 
 def cancel(frame: FrameLocator) -> None:
