@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from air_executor.doctor import home as of_home
 from air_executor.doctor.findings import Check, Level
 from air_executor.model import Job, Task
 from air_executor.paths import Home
+from air_executor.testing import wait_for
 from tests.unit.doctors import bad, changed, healthy, snapshot
 from tests.unit.test_repair import GONE
 from tests.unit.test_runners import SELF, ago, info
@@ -620,7 +622,9 @@ def test_what_follows_from_a_network_filesystem_is_said() -> None:
 
 def test_what_a_process_was_started_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert system.has_variable(os.getpid(), "PATH") and not system.has_variable(os.getpid(), "NO_SUCH_VARIABLE")
+    with subprocess.Popen(["cat"], env={"PATH": os.environ["PATH"]}, stdin=subprocess.PIPE) as other:
+        wait_for(lambda: system.has_variable(other.pid, "PATH"))
+        assert not system.has_variable(other.pid, "NO_SUCH_VARIABLE")
     assert not system.has_variable(GONE.pid, "PATH")
 
 
