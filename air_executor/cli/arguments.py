@@ -89,6 +89,13 @@ def seconds(text: str) -> float:
     return value
 
 
+def age(text: str) -> float:
+    """A span of time with its unit: what goes by it is removed, and 30 may have been meant as days."""
+    if text[-1:] not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span of time with its unit; give one such as 90s, 12h, 30d")
+    return seconds(text)
+
+
 def size(text: str) -> int:
     """A number of bytes: `500K`, `20M`, `1.5G`, `1T`; a K is 1024. Never without a unit: what is meant is not known."""
     try:

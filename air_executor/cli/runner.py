@@ -129,7 +129,8 @@ def run_start(args: argparse.Namespace) -> int:
     if args.json:
         output.say_json(facts(info))
     else:
-        output.say(f"the runner {info.id} serves {', '.join(info.queues)} with {output.count(info.slots, 'slot')}")
+        slots = output.count(info.slots, "slot")
+        output.say(f"the runner {info.id} serves {', '.join(info.queues)} with {slots}, in {home.root}")
     return 0
 
 

@@ -49,10 +49,10 @@ def add(commands: arguments.Commands) -> None:
             "air-executor prune --keep 10000 --max-size 20G",
         ),
     )
-    prune.add_argument("--older-than", type=arguments.seconds, metavar="TIME", help="since their end")
+    prune.add_argument("--older-than", type=arguments.age, metavar="TIME", help="since their end")
     prune.add_argument(
         "--failed-older-than",
-        type=arguments.seconds,
+        type=arguments.age,
         metavar="TIME",
         help="for failed and cancelled ones (default: as --older-than)",
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from air_executor.doctor.airflow import Ask, ask_airflow, check_airflow, once
 from air_executor.doctor.filesystem import check_clock, check_files, check_kind, check_watching
-from air_executor.doctor.findings import Check, Finding, Level, Remedy, problem
+from air_executor.doctor.findings import Check, Finding, Level, Remedy, ok, problem
 from air_executor.doctor.fixes import mend, remedies
 from air_executor.doctor.home import (
     check_damaged,
@@ -64,9 +64,16 @@ def examine(home: Home, ask: Ask | None = None) -> Iterator[Finding]:
     yield check_environment()
     found = list(_guard(home, Check.HOME, lambda: check_home(home)))
     yield from found
-    if all(finding.level is not Level.PROBLEM for finding in found):
+    if _is_usable(found):
         yield from examine_inside(home)
+    else:
+        yield ok(Check.HOME, "what is in it was not looked at: mend this first")
     yield from _guard(home, Check.AIRFLOW, lambda: check_airflow(home, ask))
+
+
+def _is_usable(found: Iterable[Finding]) -> bool:
+    """A home that is open to others hides nothing of what is in it."""
+    return all(finding.level is not Level.PROBLEM or finding.check is Check.PRIVACY for finding in found)
 
 
 def examine_inside(home: Home) -> Iterator[Finding]:

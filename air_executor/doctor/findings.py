@@ -25,6 +25,7 @@ class Check(str, enum.Enum):
     ENVIRONMENT = "environment"
     HOME = "home"
     OWNER = "owner"
+    PRIVACY = "privacy"
     PERMISSIONS = "permissions"
     SPACE = "space"
     INODES = "inodes"

@@ -43,7 +43,7 @@ def check_home(home: Home) -> Iterator[Finding]:
     yield owner
     if owner.level is Level.OK:
         yield mode
-    if owner.level is mode.level is Level.OK:  # else the system might not even let us look
+    if owner.level is Level.OK and mode.check is Check.PRIVACY:  # else the system might not even let us look
         yield from _check_content(home, found.st_uid)
 
 
@@ -59,7 +59,8 @@ def _check_content(home: Home, owner: int) -> Iterator[Finding]:
         return
     yield ok(Check.HOME, str(home.root))
     files = [home.runner_log, home.config, home.keepalive, home.wake, *home.runners.iterdir()]
-    yield from check_modes(home, [*fixes.spool_directories(home), *files], owner)
+    closed = list(check_modes(home, [*fixes.spool_directories(home), *files], owner))
+    yield from closed or [ok(Check.PERMISSIONS, "what is in it can be written to")]
 
 
 def check_owner(home: Home, owner: int, user: int | None = None) -> Finding:
@@ -77,11 +78,11 @@ def check_owner(home: Home, owner: int, user: int | None = None) -> Finding:
 def check_mode(home: Home, mode: int) -> Finding:
     """What is in a home is private: logs, command lines, tokens."""
     fix, remedy = f"chmod 700 {home.root}", fixes.set_mode(home, home.root, _files.PRIVATE_DIRECTORY)
-    if mode & 0o077:
-        return problem(Check.PERMISSIONS, f"{home.root} is open to others (mode {mode:04o})", fix, remedy)
+    if mode & 0o077 and mode & 0o700 == 0o700:
+        return problem(Check.PRIVACY, f"{home.root} is open to others (mode {mode:04o})", fix, remedy)
     if mode & 0o700 != 0o700:
         return problem(Check.PERMISSIONS, f"{home.root} is closed to you (mode {mode:04o})", fix, remedy)
-    return ok(Check.PERMISSIONS, f"mode {mode:04o}")
+    return ok(Check.PRIVACY, f"mode {mode:04o}")
 
 
 def check_modes(home: Home, paths: Iterable[Path], owner: int) -> Iterator[Finding]:

@@ -43,6 +43,8 @@ A_TASK = {"id": "a", "command": "true"}
         (["list", "extra"], "extra"),
         (["prune"], "give at least one of --older-than"),
         (["prune", "--older-than", "-1"], "--older-than"),
+        (["prune", "--older-than", "30"], "with its unit; give one such as 90s, 12h, 30d"),
+        (["prune", "--failed-older-than", "30"], "with its unit"),
         (["prune", "--keep", "0"], "--keep"),
         (["prune", "--max-size", "many"], "'many' is not a size; give one such as 500M or 20G"),
         (["prune", "--max-size", "20"], "'20' is not a size; give one such as 500M or 20G"),

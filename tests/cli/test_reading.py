@@ -324,9 +324,9 @@ def test_repair_and_prune(jobs: Cli) -> None:
         marker.unlink()
     assert jobs("repair").stdout == "beta: was waiting without a place in its queue\n"
     assert jobs.json("repair") == []
-    assert jobs.json("prune", "--older-than", "0", "--dry-run") == {"removed": ["gamma"], "dry_run": True}
-    assert jobs.json("prune", "--older-than", "0", "--failed-older-than", "1d")["removed"] == []
-    done = jobs("prune", "--older-than", "0")
+    assert jobs.json("prune", "--older-than", "0s", "--dry-run") == {"removed": ["gamma"], "dry_run": True}
+    assert jobs.json("prune", "--older-than", "0s", "--failed-older-than", "1d")["removed"] == []
+    done = jobs("prune", "--older-than", "0s")
     assert (done.stdout, done.stderr) == ("gamma\n", "air-executor: 1 job removed\n")
     assert names(jobs) == ["beta", "alpha"]
 

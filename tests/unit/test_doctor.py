@@ -267,7 +267,7 @@ def mounted(kind: str, options: str) -> Callable[[Home, pytest.MonkeyPatch], Non
 
 
 PLANTS = {
-    "open home": Plant(Check.PERMISSIONS, "chmod 700 {home}", open_home, "mode 0755"),
+    "open home": Plant(Check.PRIVACY, "chmod 700 {home}", open_home, "mode 0755"),
     "closed log": Plant(Check.PERMISSIONS, "chmod 600 {home}/logs/runner.log", closed_log),
     "closed queue": Plant(Check.PERMISSIONS, "chmod 700 {home}/spool/waiting/default", closed_queue),
     "closed spool": Plant(Check.PERMISSIONS, "chmod 700 {home}/spool", closed_spool),
@@ -367,6 +367,12 @@ def test_exactly_what_was_planted_is_found_and_mended(name: str, sound: Home, mo
         assert done and bad(examine(sound)) == [], done
         assert changed(wrong, snapshot(sound)) <= set(mendable), "nothing else"
         assert not changed(before, snapshot(sound)) & {sound.job("waits").tasks, sound.config}
+
+
+def test_a_home_that_is_open_to_others_hides_nothing_else(sound: Home) -> None:
+    sound.root.chmod(0o755)
+    sound.config.write_text("[retension]\n")
+    assert {finding.check for finding in bad(examine(sound))} == {Check.PRIVACY, Check.SETTINGS}
 
 
 def test_what_belongs_to_another_user_is_left_alone(sound: Home, monkeypatch: pytest.MonkeyPatch) -> None:
