@@ -26,13 +26,17 @@ processor and the triggerer. Without an option it stays in the foreground until 
   --background  return as soon as everything is healthy
   --demo        run the example DAG hello_air_executor and show what became of it; ends what it started
   --stop        end what a start in this directory left running
-  --port N      port of the web page and the API (default 8080); two more ports follow from it
+  --port N      port of the web page and the API (default 8080). Two more follow from it: N+10000 for the logs of
+                workers, N+20000 for those of the triggerer; N-10000 and N-20000 if N is above 45535
   --dev         install the development tools too
   --help        this text
 
 Environment:
   AIR_EXECUTOR_PYTHON  the Python to make .venv with (default: the first suitable one on PATH)
   AIR_EXECUTOR_VENV    use this virtual environment as it is, instead of making .venv
+  AIRFLOW__SECTION__OPTION
+                       an option of Airflow, such as AIRFLOW__CORE__EXECUTOR=LocalExecutor (the runner is started all the
+                       same); ports, paths, database, secrets, users and runner are this directory's own
 TEXT
 }
 
@@ -75,15 +79,30 @@ runs_here() { [ -f "$root/.airflow/start-dev.lock" ] && ! (exec 9>>"$root/.airfl
 
 in_use() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# What a killed start left may still have the port: it is ended first, and the ports are looked at once more then.
-check_port() { [ -e "$root/.airflow/start-dev.json" ] || ! in_use "$port" || die "port $port is in use by another program: choose another with --port N"; }
+# Says one number and its purpose per line: Ports in scripts/dev/checkout.py, which looks at them again.
+ports() {
+  local apart=10000
+  [ $((port + 2 * apart)) -le 65535 ] || apart=-10000
+  printf '%s the web page\n' "$port"
+  printf '%s the logs of workers\n' $((port + apart))
+  printf '%s the logs of the triggerer\n' $((port + 2 * apart))
+}
+
+# What a killed start left may still have the ports: it is ended first, and the ports are looked at once more then.
+check_ports() {
+  local number purpose
+  [ ! -e "$root/.airflow/start-dev.json" ] || return 0
+  while read -r number purpose; do
+    ! in_use "$number" || die "port $number (for $purpose) is in use by another program: choose another with --port N"
+  done < <(ports)
+}
 
 # Becomes the program that starts and watches the components; its exit code is ours.
 become_stack() { exec "$venv/bin/python" "$root/scripts/start_dev.py" "$@"; }
 
 start() {
   ! runs_here || die "already running here ($(holder)): stop it with ./start-dev.sh --stop"
-  check_port
+  check_ports
   check_environment
   make_state_directory
   take_lock || die "already running here ($(holder)): stop it with ./start-dev.sh --stop"

@@ -109,6 +109,7 @@ def _supervise(checkout: Checkout, ports: Ports, screen: terminal.Screen, stop: 
     state.say_who(checkout, os.getpid(), ports.url)
     background.end_leftovers(checkout)
     _check_ports(ports)
+    _say_unused(checkout, screen)
     environment = settings.prepare(checkout, ports)
     stop.check()
 
@@ -117,6 +118,14 @@ def _supervise(checkout: Checkout, ports: Ports, screen: terminal.Screen, stop: 
             _greet(checkout, ports, screen)
 
     supervisor.Supervisor(checkout, ports, environment, screen, relay=greet).run(stop, on_healthy)
+
+
+def _say_unused(checkout: Checkout, screen: terminal.Screen) -> None:
+    if names := settings.unused(checkout, os.environ):
+        screen.say(
+            f"not used from the environment: {', '.join(names)}: ports follow from --port, and paths, database, "
+            f"secrets, users and runner are this directory's own"
+        )
 
 
 def _check_ports(ports: Ports) -> None:

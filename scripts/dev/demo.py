@@ -72,6 +72,9 @@ class Demo:
     def _show_jobs(self, run_id: str) -> None:
         labels = {"dag_id": DAG_ID, "run_id": run_id}
         jobs = list(client.AirExecutorClient(self._checkout.home).list_jobs(labels=labels))
+        if not jobs:
+            self._screen.say("\nNo job directories: another executor ran the tasks")
+            return
         self._screen.say("\nJob directories:")
         for job in reversed(jobs):
             directory = (self._checkout.home / "jobs" / job.name).relative_to(self._checkout.root)

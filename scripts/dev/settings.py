@@ -7,6 +7,7 @@ same installation, and the secrets are not in the environment of every task.
 from __future__ import annotations
 
 import base64
+import collections
 import configparser
 import importlib.metadata
 import io
@@ -15,6 +16,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from air_executor import _files
@@ -29,15 +31,45 @@ MARK = "AIR_EXECUTOR_STARTED_IN"
 
 Settings = dict[str, dict[str, str]]
 
+IDLE_SLEEP = ("scheduler", "scheduler_idle_sleep_time")
+TASTE = {
+    ("core", "executor"),
+    ("core", "dags_folder"),
+    ("core", "load_examples"),
+    ("core", "test_connection"),
+    ("dag_processor", "refresh_interval"),
+    ("dag_processor", "min_file_process_interval"),
+    IDLE_SLEEP,
+}
+"""Options that are set here and that a variable may change. On the others depends whether the components find each
+other, and that nothing outside of the checkout is used."""
+
 
 def prepare(checkout: Checkout, ports: Ports) -> dict[str, str]:
     """Write the configuration and bring the database up to date; returns the environment of all components."""
     settings = _settings(checkout, ports, _secrets(checkout.secrets))
+    apply_choices(settings, os.environ)
     _files.replace(checkout.config, _render(settings).encode())
     password(checkout)
     environment = _environment(checkout, settings)
     _migrate(checkout, environment)
     return environment
+
+
+def apply_choices(settings: Settings, variables: Mapping[str, str]) -> None:
+    """Put what variables choose into the settings, so that the file says what runs, in every shell."""
+    chosen = {each: value for each in TASTE if (value := variables.get(_variable(*each)))}
+    for (section, option), value in chosen.items():
+        settings[section][option] = _absolute(value) if option == "dags_folder" else value
+    if IDLE_SLEEP not in chosen and not _waits(settings["core"]["executor"]):
+        del settings["scheduler"]["scheduler_idle_sleep_time"]
+
+
+def unused(checkout: Checkout, variables: Mapping[str, str]) -> list[str]:
+    """The names of variables that would take from the checkout what must be its own, and are therefore not used."""
+    own = _own_variables(_settings(checkout, Ports(0), collections.defaultdict(str)))
+    elsewhere = {name for name, place in _places(checkout).items() if variables.get(name, place) != place}
+    return sorted(own & variables.keys() | elsewhere)
 
 
 def password(checkout: Checkout) -> str:
@@ -61,7 +93,7 @@ def _secrets(path: Path) -> dict[str, str]:
         return made
 
 
-def _settings(checkout: Checkout, ports: Ports, keys: dict[str, str]) -> Settings:
+def _settings(checkout: Checkout, ports: Ports, keys: Mapping[str, str]) -> Settings:
     return {
         "core": {
             "executor": EXECUTOR,
@@ -89,7 +121,7 @@ def _settings(checkout: Checkout, ports: Ports, keys: dict[str, str]) -> Setting
         },
         # Whoever develops wants to see an edited DAG soon; the default is minutes.
         "dag_processor": {"refresh_interval": "10", "min_file_process_interval": "10"},
-        # The executor waits instead, and wakes the scheduler at once when a task has ended.
+        # AirExecutor waits instead, and wakes the scheduler at once when a task has ended.
         "scheduler": {"scheduler_idle_sleep_time": "0"},
         # The runner here is a component like any other, and started again if it dies.
         "air_executor": {"base_path": str(checkout.home), "start_runner": "False"},
@@ -102,26 +134,54 @@ def _render(settings: Settings) -> str:
         parser[section] = {name: value.replace("%", "%%") for name, value in options.items()}
     text = io.StringIO()
     text.write(
-        "# Written by start-dev.sh at every start. To change an option, set AIRFLOW__SECTION__OPTION instead.\n\n"
+        "# Written by start-dev.sh at every start. To change an option, set AIRFLOW__SECTION__OPTION instead;\n"
+        "# it says which it does not use, as ports, paths, database and secrets belong to this directory.\n\n"
     )
     parser.write(text)
     return text.getvalue()
 
 
+def _variable(section: str, option: str) -> str:
+    return f"AIRFLOW__{section}__{option}".upper()
+
+
+def _absolute(path: str) -> str:
+    """Tasks run elsewhere, where a relative path would mean another directory."""
+    return str(Path(os.path.expandvars(path)).expanduser().absolute())
+
+
+def _waits(executors: str) -> bool:
+    """Whether one of them waits in the scheduler's place; without it, the scheduler would never rest."""
+    return any(each.rpartition(":")[2].strip() == EXECUTOR for each in executors.replace(";", ",").split(","))
+
+
+def _own_variables(settings: Settings) -> set[str]:
+    return {
+        _variable(section, option) + suffix
+        for section, options in settings.items()
+        for option in options
+        if (section, option) not in TASTE
+        for suffix in ("", "_CMD", "_SECRET")
+    }
+
+
+def _places(checkout: Checkout) -> dict[str, str]:
+    return {
+        "AIRFLOW_HOME": str(checkout.airflow_home),
+        "AIRFLOW_CONFIG": str(checkout.config),
+        "AIR_EXECUTOR_HOME": str(checkout.home),
+    }
+
+
 def _environment(checkout: Checkout, settings: Settings) -> dict[str, str]:
-    """This process's environment, without what would override the options that hold a checkout together."""
-    environment = dict(os.environ)
-    for section, options in settings.items():
-        for option in options:
-            for suffix in ("", "_CMD", "_SECRET"):
-                environment.pop(f"AIRFLOW__{section.upper()}__{option.upper()}{suffix}", None)
+    """This process's environment, without what would override the file: that has what was chosen."""
+    overriding = _own_variables(settings) | {_variable(*each) for each in TASTE}
+    environment = {name: value for name, value in os.environ.items() if name not in overriding}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     programs = str(Path(sys.executable).parent)
     return {
         **environment,
-        "AIRFLOW_HOME": str(checkout.airflow_home),
-        "AIRFLOW_CONFIG": str(checkout.config),
-        "AIR_EXECUTOR_HOME": str(checkout.home),
+        **_places(checkout),
         MARK: str(checkout.root),
         "SPT_NOENV": "1",  # or setproctitle writes over the environment that others see
         "PATH": os.pathsep.join([programs, environment.get("PATH", os.defpath)]),

@@ -67,10 +67,10 @@ class CheckoutCopy:
         processes.end(processes.belonging(self.root), 20)
 
 
-def free_port() -> int:
+def free_port(among: range | None = None, step: int = 10_000) -> int:
     """A port below those that the system gives to clients, with the two that follow from it free too."""
-    for port in range(12_000 + os.getpid() % 4_000, 18_000):
-        if all(_is_free(each) for each in (port, port + 10_000, port + 20_000)):
+    for port in among or range(12_000 + os.getpid() % 4_000, 18_000):
+        if all(_is_free(port + times * step) for times in range(3)):
             return port
     raise LookupError("no free port")
 

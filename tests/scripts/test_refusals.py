@@ -66,15 +66,30 @@ def test_help_names_every_option(checkout: CheckoutCopy) -> None:
         assert option in done.stdout
 
 
-def test_port_in_use(checkout: CheckoutCopy, port: str) -> None:
-    with socket.create_server(("127.0.0.1", int(port))):
-        _assert_refused(checkout, "--background", "--port", port, says=f"port {port} is in use by another program")
+@pytest.mark.parametrize(
+    ("offset", "purpose"), [(0, "the web page"), (10_000, "the logs of workers"), (20_000, "the logs of the triggerer")]
+)
+def test_port_in_use(checkout: CheckoutCopy, port: str, offset: int, purpose: str) -> None:
+    taken = int(port) + offset
+    with socket.create_server(("127.0.0.1", taken)):
+        says = f"port {taken} (for {purpose}) is in use by another program"
+        _assert_refused(checkout, "--background", "--port", port, says=says)
     assert checkout.made() == set()
 
 
-def test_port_that_follows_in_use(checkout: CheckoutCopy, port: str) -> None:
+def test_port_that_follows_downwards_in_use(checkout: CheckoutCopy) -> None:
+    port = free_port(range(61_000, 65_535), -10_000)
+    with socket.create_server(("127.0.0.1", port - 20_000)):
+        says = f"port {port - 20_000} (for the logs of the triggerer) is in use"
+        _assert_refused(checkout, "--port", str(port), says=says)
+    assert checkout.made() == set()
+
+
+def test_port_that_only_binding_finds(checkout: CheckoutCopy, port: str) -> None:
+    """A port that nobody listens on, but that another program has: the shell does not see that."""
     follows = int(port) + 10_000
-    with socket.create_server(("127.0.0.1", follows)):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", follows))
         _assert_refused(checkout, "--port", port, says=f"port {follows} (for the logs of workers) is in use")
 
 
