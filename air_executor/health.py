@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from air_executor import pauses, runners
+from air_executor import pauses, remedies
 from air_executor.paths import Home, command
 
 _BAD = frozenset({"down", "unhealthy"})
@@ -108,6 +108,10 @@ class Status:
     queues: list[QueueStatus] = field(default_factory=list)
     working: list[JobStatus] = field(default_factory=list)
     failures: list[JobStatus] = field(default_factory=list)
+    drained: list[remedies.Drained] = field(default_factory=list)
+    """The runners that live and take no jobs, and who wanted it."""
+    airflow: str | None = None
+    """The AIRFLOW_HOME of the Airflow whose home it is, empty if that is not known; None if it is no Airflow's."""
 
     @property
     def problems(self) -> list[str]:
@@ -168,14 +172,15 @@ def find_troubles(status: Status) -> list[Trouble]:
             for each in status.components
             if each.state in _BAD
         ),
-        *_runner_troubles(status),
+        *_runner_troubles(home, status),
         *_queue_troubles(home, status),
     ]
 
 
-def _runner_troubles(status: Status) -> Iterator[Trouble]:
+def _runner_troubles(home: Home, status: Status) -> Iterator[Trouble]:
     if not any(runner.state == "alive" for runner in status.runners):
-        yield Trouble("runner", "no runner takes jobs", _START, status.start)
+        remedy = remedies.for_queue(home, None, status.drained, status.airflow, status.start)
+        yield Trouble("runner", f"no runner takes jobs{remedy.why}", remedy.advice, remedy.fix)
     for runner in status.runners:
         if runner.state == "dead":
             left = f"the runner {runner.id} is gone and left {_jobs(runner.working)}"
@@ -189,8 +194,8 @@ def _queue_troubles(home: Home, status: Status) -> Iterator[Trouble]:
             resume = command(home, "queue", "resume", queue.name)
             yield Trouble("queue", f"{waits}, which is {queue.paused}", "resume it with", resume, wanted=True)
         elif queue.waiting and not queue.served_by:
-            start = status.start if queue.name == "default" else runners.start_command(home, queue.name)
-            yield Trouble("queue", f"{waits} and no runner serves it", _START, start)
+            remedy = remedies.for_queue(home, queue.name, status.drained, status.airflow, status.start)
+            yield Trouble("queue", f"{waits} and no runner serves it{remedy.why}", remedy.advice, remedy.fix)
 
 
 def _jobs(number: int) -> str:

@@ -67,7 +67,9 @@ def failure(home: Home, name: str, lines: int = 20) -> str:
     said = [one_line(f"the job {job.name} " + _how(job))]
     first = find_culprit(tasks)
     if first is not None:
-        said.append(one_line(f"task {first}: {_why(tasks[first])}"))
+        why = one_line(f"task {first}: {_why(tasks[first])}")
+        if not said[0].endswith(f": {why}"):
+            said.append(why)
     if len(tasks) > 1:
         said.append(_count(tasks))
     if first is not None and lines > 0:

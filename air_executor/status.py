@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from air_executor import components, model, pauses, runners, sightings, spool, store
+from air_executor import components, model, pauses, remedies, runners, sightings, spool, store
 from air_executor.components import Component
 from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.health import ComponentStatus, JobStatus, QueueStatus, RunnerStatus, Status
@@ -50,6 +50,7 @@ def gather(home: Home, start: str | None = None) -> Status:
     seen = runners.observe(home)
     infos = runners.all_runners(home)
     alive = [info for info in infos if seen.is_alive(info)]
+    queues = gather_queues(home, alive)
     return Status(
         root,
         moment,
@@ -57,7 +58,9 @@ def gather(home: Home, start: str | None = None) -> Status:
         start=start,
         components=gather_components(home),
         runners=gather_runners(home, infos, seen),
-        queues=gather_queues(home, alive),
+        queues=queues,
+        drained=remedies.draining(home, alive),
+        airflow=gather_airflow(home, queues),
         working=gather_working(home),
         failures=gather_failures(home),
     )
@@ -175,6 +178,11 @@ def gather_queues(home: Home, alive: Sequence[runners.RunnerInfo]) -> list[Queue
             oldest = max(0.0, time.time() - min(moments)) if moments else None
             found.append(QueueStatus(name, len(moments), oldest, served_by, paused.get(name)))
     return found
+
+
+def gather_airflow(home: Home, queues: Iterable[QueueStatus]) -> str | None:
+    """Whose home it is, as `remedies.find_airflow` says it."""
+    return remedies.find_airflow(home, [queue.name for queue in queues if queue.waiting and not queue.served_by])
 
 
 def gather_working(home: Home) -> list[JobStatus]:

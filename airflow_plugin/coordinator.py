@@ -134,11 +134,17 @@ class Recorder:
 
 
 def describe_exception(detail: Any) -> str | None:
-    """`ValueError: no such thing` from the list of exceptions in a log record; the first is the one that was raised."""
+    """`ValueError: no such thing` from the list of exceptions in a log record; the first is the one that was raised.
+
+    Of its text the first line, and the next one where that only announces it: the job's log has all of them.
+    """
     if not isinstance(detail, list) or not detail or not isinstance(detail[0], dict):
         return None
     kind, value = str(detail[0].get("exc_type") or "Exception"), str(detail[0].get("exc_value") or "").strip()
-    return f"{kind}: {value}" if value else kind
+    first, _, rest = value.partition("\n")
+    if first.rstrip().endswith(":"):
+        first = f"{first} {rest.strip().partition(chr(10))[0]}"
+    return f"{kind}: {first.strip()}" if value else kind
 
 
 def _describe_event(text: str, event: Mapping[str, Any]) -> str:

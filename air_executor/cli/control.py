@@ -73,12 +73,13 @@ def exit_code(job: model.Job) -> int:
 
 def note_unserved(home: Home, queue: str, what: str = "waits") -> bool:
     """Say that a job of this queue waits in vain, if no runner takes it; returns whether it was said."""
-    from air_executor import runners
+    from air_executor import remedies, runners
 
     if not runners.unserved(home, [queue]):
         return False
-    start = runners.start_command(home, queue)
-    output.note(f"no live runner serves the queue {queue}; the job {what}. Start one with: {start}")
+    remedy = remedies.find(home, queue)
+    advice = remedy.advice[0].upper() + remedy.advice[1:]
+    output.note(f"no live runner serves the queue {queue}{remedy.why}; the job {what}. {advice}: {remedy.fix}")
     return True
 
 

@@ -1,7 +1,8 @@
 """`show`: one job with its tasks and its history. Never an environment, never a workload.
 
 `--json` prints {"job": as state.json has it, "tasks": as tasks.json has them, without "env", "events": [...], "result":
-{...}, "paused": why a job that waits will not start now, or null}; keys that this version does not know are left out.
+{...}, "paused": why a job that waits will not start now, or null, "waits": the same, or that no
+runner serves its queue}; keys that this version does not know are left out.
 """
 
 from __future__ import annotations
@@ -53,12 +54,18 @@ def run(args: argparse.Namespace) -> int:
         output.note_error(error)
     if args.json:
         facts = {"job": _without_extra(job), "tasks": [_task_facts(task) for task in tasks], "events": events}
-        output.say_json({**facts, "result": _result(client, job, tasks), "paused": paused(client.home, job)})
+        output.say_json(
+            {
+                **facts,
+                "result": _result(client, job, tasks),
+                "paused": paused(client.home, job),
+                "waits": waits(client.home, job),
+            }
+        )
         return 0
     paths = client.home.job(name)
     result = paths.result if paths.result.exists() else None
-    waits = paused(client.home, job)
-    output.pairs({**job_facts(job), "waits": waits, "directory": paths.root, "result": result})
+    output.pairs({**job_facts(job), "waits": waits(client.home, job), "directory": paths.root, "result": result})
     _show_tasks(tasks if args.all else tasks[:SHOWN])
     _show_history(events if args.all else events[-SHOWN:])
     if not args.all and max(len(tasks), len(events)) > SHOWN:
@@ -85,6 +92,15 @@ def paused(home: Home, job: model.Job) -> str | None:
     if job.state != "waiting" or (found := pauses.read(home, job.queue)) is None:
         return None
     return f"its queue is {found}"
+
+
+def waits(home: Home, job: model.Job) -> str | None:
+    """Why a job will not start now, in a sentence: somebody paused its queue, or nobody serves it."""
+    from air_executor import remedies
+
+    if job.state != "waiting":
+        return None
+    return paused(home, job) or remedies.describe(home, job.queue)
 
 
 def _result(client: AirExecutorClient, job: model.Job, tasks: Sequence[model.Task]) -> dict[str, Any]:
@@ -242,5 +258,8 @@ def _show_history(events: Sequence[dict[str, Any]]) -> None:
 
 
 def _by(event: dict[str, Any]) -> str:
-    why = event.get("why") or event.get("error") or ", ".join(event.get("tasks", ()))
-    return f"{why} (by {event['by']})" if event.get("by") else str(why)
+    why = str(event.get("why") or event.get("error") or ", ".join(event.get("tasks", ())))
+    by = event.get("by")
+    said, _, rest = why.partition(f" by {by}")
+    told = said != why and (not rest or rest.startswith(":"))
+    return f"{why} (by {by})" if by and not told else why

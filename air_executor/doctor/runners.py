@@ -7,7 +7,19 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from air_executor import __version__, health, pauses, preloads, processes, runners, settings, sightings, spool, status
+from air_executor import (
+    __version__,
+    health,
+    pauses,
+    preloads,
+    processes,
+    remedies,
+    runners,
+    settings,
+    sightings,
+    spool,
+    status,
+)
 from air_executor.doctor import fixes, system
 from air_executor.doctor.filesystem import CLOCK_TOLERANCE
 from air_executor.doctor.findings import Check, Finding, ok, problem, several, warn
@@ -43,6 +55,7 @@ def check_troubles(
     home: Home, infos: Sequence[RunnerInfo], alive: Sequence[RunnerInfo], seen: sightings.Sightings
 ) -> Iterator[Finding]:
     """What `status` finds, and what is well."""
+    queues = status.gather_queues(home, alive)
     found = health.Status(
         str(home.root),
         at="",
@@ -50,7 +63,9 @@ def check_troubles(
         start=runners.start_command(home),
         components=status.gather_components(home),
         runners=status.gather_runners(home, infos, seen),
-        queues=status.gather_queues(home, alive),
+        queues=queues,
+        drained=remedies.draining(home, alive),
+        airflow=status.gather_airflow(home, queues),
     )
     troubles = health.find_troubles(found)
     for trouble in troubles:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor import audit, health, model, runners, spool, status
+from air_executor import audit, health, model, remedies, runners, spool, status
 from air_executor.errors import CorruptFileError
 from air_executor.index import Filter, Index
 from air_executor.model import Job, JobState
@@ -63,16 +63,19 @@ class Lookout:
     def _look(self) -> View:
         infos = runners.all_runners(self.home)
         alive = [info for info in infos if self.seen.is_alive(info)]
+        queues, steered = status.gather_queues(self.home, alive), self._look_who_steered()
         found = health.Status(
             str(self.home.root),
             model.now(),
             exists=self.home.jobs.is_dir(),
             start=runners.start_command(self.home),
             runners=status.gather_runners(self.home, infos, self.seen),
-            queues=status.gather_queues(self.home, alive),
+            queues=queues,
+            drained=[remedies.find_drained(info.id, info.queues, steered) for info in alive if info.draining],
+            airflow=status.gather_airflow(self.home, queues),
         )
         ended = self._count([queue.name for queue in found.queues])
-        return View(found.problems, found.runners, found.queues, ended, self._look_who_steered())
+        return View(found.problems, found.runners, found.queues, ended, steered)
 
     def _look_who_steered(self) -> list[dict[str, Any]]:
         """Read when there is something new: a log that is full takes a tenth of a second."""

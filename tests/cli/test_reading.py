@@ -99,7 +99,8 @@ def test_a_job_is_shown_without_its_environment(jobs: Cli) -> None:
     for word in ("alpha", "waiting", "n=1", "echo a", "submitted", str(jobs.home.job("alpha").root)):
         assert word in text
     facts = jobs.json("show", "alpha")
-    assert facts.keys() == {"job", "tasks", "events", "result", "paused"} and "env" not in facts["tasks"][0]
+    assert "no runner serves the queue" in facts["waits"] and "waits " in text
+    assert facts.keys() == {"job", "tasks", "events", "result", "paused", "waits"} and "env" not in facts["tasks"][0]
     assert "hunter2" not in text + json.dumps(facts)
 
 

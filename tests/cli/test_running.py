@@ -176,8 +176,12 @@ def test_draining_and_resuming(with_runner: Cli) -> None:
     assert cli("runner", "drain", "r").stdout == "the runner r is asked to drain\n"
     wait_for(lambda: runners.read(cli.home, "r").draining)
     assert cli.json("runner", "list")[0]["state"] == "draining"
-    cli("status", code=1)
-    assert "no live runner serves" in cli("submit", "--name", "a", "--", "true").stderr
+    assert (
+        f"let it take jobs again with: air-executor --home {cli.home.root} runner resume r"
+        in cli("status", code=1).stdout
+    )
+    said = cli("submit", "--name", "a", "--", "true").stderr
+    assert "no live runner serves the queue default: the runner r is drained by user " in said and "resume r" in said
     cli("wait", "a", "--timeout", "0.3", code=124)
     cli("runner", "resume")
     cli("wait", "a")

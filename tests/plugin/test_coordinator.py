@@ -192,7 +192,22 @@ def test_the_exception_of_the_task_counts_before_all_else() -> None:
     tell(recorder, **FAILED, error_detail=raised("ValueError", "first\nline two"))
     tell(recorder, **FAILED, error_detail=raised("KeyError", "of a second try"))
     tell(recorder, event="Failed to run task callback", logger="task", error_detail=raised("KeyError", "callback"))
-    assert recorder.best(crashed=False) == "ValueError: first line two"
+    assert recorder.best(crashed=False) == "ValueError: first"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            "the job a failed: task x: exit code 7\ntask x: exit code 7\nof 2 tasks: 1 failed",
+            "the job a failed: task x: exit code 7",
+        ),
+        ("it has two parts:\n\n  one\n  two", "it has two parts: one"),
+        ("it ends:\n", "it ends:"),
+    ],
+)
+def test_of_a_text_of_several_lines_the_first_says_why(value: str, said: str) -> None:
+    assert record(**FAILED, error_detail=raised("Stop", value)).best(crashed=False) == f"Stop: {said}"
 
 
 def test_airflows_own_complaint_counts_before_others() -> None:

@@ -171,6 +171,14 @@ def test_a_cancelled_job_shows_what_was_stopped(api: AirExecutorClient, end: End
     assert api.failure("a").endswith("\n    working")
 
 
+def test_what_the_job_says_of_its_task_is_said_once(api: AirExecutorClient, end: End) -> None:
+    end(two={"status": "failed", "exit_code": 3}, one={"status": "completed"}, reason="task two: exit code 3")
+    assert api.failure("a", lines=0).splitlines() == [
+        "the job a failed: task two: exit code 3",
+        "of 2 tasks: 1 completed, 1 failed",
+    ]
+
+
 def test_a_job_of_which_nothing_started(home: Home, api: AirExecutorClient, submit: Submit) -> None:
     submit("a")
     finish(home, "a", JobState.FAILED)
