@@ -32,13 +32,14 @@ PAGE = 50
 STATES = [model.JobState.COMPLETED] * 47 + [model.JobState.FAILED] * 2 + [model.JobState.CANCELLED]
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=(__doc__ or "").partition("\n")[0])
+def parse(name: str, text: str | None) -> argparse.Namespace:
+    """The arguments of a benchmark of a large home, of which `text` is the docstring."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(text or "").partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=100_000, help="in the home (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=20, help="of each question (default: %(default)s)")
     parser.add_argument("--directory", type=Path, help="where to work; it stays (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
 def make_job(number: int, count: int, now: float, chance: random.Random) -> model.Job:
@@ -146,7 +147,7 @@ def listing(home: Home, *words: str) -> float:
 
 
 def main() -> int:
-    options = parse()
+    options = parse("index", __doc__)
     figures: dict[str, object] = {}
     with places.directory(options.directory) as root:
         home = Home(root / "home")

@@ -9,20 +9,18 @@ the document, what it loads, and the first answer to its question.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from air_executor.paths import Home
-from benchmarks.index import make_home
+from benchmarks import places
+from benchmarks.index import make_home, parse
 
 if TYPE_CHECKING:
     from tests.plugin.visitors import Web
@@ -38,15 +36,6 @@ FILTERS = {
     "state, queue and label": "state=failed&queue=queue_1&label=dag_id%3Ddag_5",
 }
 DAY = 86_400
-
-
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=100_000, help="in the home (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=20, help="of each question (default: %(default)s)")
-    parser.add_argument("--directory", type=Path, help="where to work; it stays (default: a temporary one)")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
-    return parser.parse_args(arguments)
 
 
 def set_up(directory: Path) -> None:
@@ -110,31 +99,31 @@ def make_index(web: Web, headers: dict[str, str]) -> float:
     return time.perf_counter() - began
 
 
-def main(arguments: list[str] | None = None) -> int:
-    given = parse(arguments)
-    directory = (given.directory or Path(tempfile.mkdtemp(prefix="air-pages-"))).absolute()
-    try:
-        set_up(directory)
-        home = Home(directory / "home")
-        if not home.jobs.is_dir():
-            make_home(home, given.jobs)
-        from tests.plugin import visitors
-
-        with visitors.api_server_with("tests.plugin.visitors.LimitedAuthManager", dags=200) as web:
-            figures: dict[str, object] = {"jobs": given.jobs}
-            for visitor in ("admin", "viewer"):
-                headers = visitors.credentials(visitor)
-                figures.setdefault("seconds until all jobs are in the index", round(make_index(web, headers), 1))
-                for name, (median, longest) in measure_all(web, headers, given.repeats).items():
-                    figures[f"{visitor}, {name}"] = {"median ms": round(median, 1), "longest ms": round(longest, 1)}
-        for name, figure in figures.items():
-            print(f"{name}: {figure}")
-        if given.json:
-            given.json.write_text(json.dumps(figures, indent=2))
-    finally:
-        if given.directory is None:
-            shutil.rmtree(directory, ignore_errors=True)
+def main() -> int:
+    given = parse("pages", __doc__)
+    with places.directory(given.directory) as directory:
+        figures = measure_home(directory, given.jobs, given.repeats)
+    for name, figure in figures.items():
+        print(f"{name}: {figure}")
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2))
     return 0
+
+
+def measure_home(directory: Path, jobs: int, repeats: int) -> dict[str, object]:
+    """Figures of a home of so many jobs, as one sees it who may see all, and one who may not."""
+    set_up(directory)
+    make_home(Home(directory / "home"), jobs)
+    from tests.plugin import visitors
+
+    figures: dict[str, object] = {"jobs": jobs}
+    with visitors.api_server_with("tests.plugin.visitors.LimitedAuthManager", dags=200) as web:
+        for visitor in ("admin", "viewer"):
+            headers = visitors.credentials(visitor)
+            figures.setdefault("seconds until all jobs are in the index", round(make_index(web, headers), 1))
+            for name, (median, longest) in measure_all(web, headers, repeats).items():
+                figures[f"{visitor}, {name}"] = {"median ms": round(median, 1), "longest ms": round(longest, 1)}
+    return figures
 
 
 if __name__ == "__main__":
