@@ -208,6 +208,8 @@ class Job:
     output_mb: int | None = None
     """Limit of what all its tasks write in this attempt, together, MiB."""
     nice: int = 0
+    slurm: dict[str, Any] | None = None
+    """What it asks of Slurm, and thereby to run there, whatever its queue; see `slurm.options`."""
     runner: Process | None = None
     """The ephemeral runner of the current or last attempt."""
     exit: Exit | None = None

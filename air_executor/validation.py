@@ -12,6 +12,7 @@ from typing import Any
 
 from air_executor import model
 from air_executor.errors import InvalidJobError, InvalidNameError
+from air_executor.slurm import options as slurm_options
 
 MAX_NAME_BYTES = 200
 MAX_ID_BYTES = 120
@@ -144,8 +145,12 @@ def check_number(what: str, value: object, *, positive: bool = False, whole: boo
         raise InvalidJobError(f"{what} must be {wanted}, not {_show(value)}")
 
 
-def check_job(job: model.Job) -> None:
-    """Raise `InvalidNameError` or `InvalidJobError` unless the job's own fields are in order."""
+def check_job(job: model.Job, *, stored: bool = False) -> None:
+    """Raise `InvalidNameError` or `InvalidJobError` unless the job's own fields are in order.
+
+    Args:
+        stored: whether a newer version may have written it, with options of Slurm that are not known here.
+    """
     check_name("the job name", job.name)
     check_name("the queue", job.queue, MAX_QUEUE_BYTES)
     check_number("priority", job.priority, whole=True)
@@ -163,6 +168,8 @@ def check_job(job: model.Job) -> None:
     if job.variant is not None and len(job.variant.encode(errors="surrogateescape")) > MAX_VARIANT_BYTES:
         raise InvalidJobError(f"variant is longer than {MAX_VARIANT_BYTES} bytes")
     _check_labels(job.labels)
+    if job.slurm is not None:
+        slurm_options.check(job.slurm, lenient=stored)
 
 
 def _check_labels(labels: object) -> None:
@@ -178,14 +185,14 @@ def check_stored_job(job: model.Job) -> None:
 
     It would fail much later otherwise, in whoever computes with a time, or makes a path of a name.
     """
-    check_job(job)
+    check_job(job, stored=True)
     for what in ("created_at", "updated_at", "queued_at", "started_at", "finished_at"):
         check_time(what, getattr(job, what))
     for what in ("attempt", "crashes", "losses"):
         check_number(what, getattr(job, what), whole=True)
     if job.runner is not None:
         check_process(job.runner)
-    for value in (job.usage, job.extra, job.runner and job.runner.extra, job.exit and job.exit.extra):
+    for value in (job.usage, job.slurm, job.extra, job.runner and job.runner.extra, job.exit and job.exit.extra):
         check_depth("a value that this version does not know", value)
 
 

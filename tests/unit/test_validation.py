@@ -198,6 +198,8 @@ def test_every_task_gets_an_id_of_its_own(ids: list[str]) -> None:
         ({"labels": ["a"]}, "labels map text to text"),
         ({"trigger": 5}, "trigger must be text"),
         ({"external_id": 5}, "external_id must be text"),
+        ({"slurm": {"cpus": "many"}}, "slurm 'cpus' must be a whole number of at least 1, not 'many'"),
+        ({"slurm": ["cpus"]}, "slurm must be a table of options, not list"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
@@ -208,3 +210,13 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
 def test_all_options_at_their_limits_are_taken() -> None:
     job = model.Job("a", queue="q" * 100, nice=-20, timeout=0.1, memory_mb=1, max_parallel=1, priority=-(10**6))
     validation.check_job(job)
+
+
+def test_what_a_newer_version_asks_of_slurm_makes_no_stored_job_damaged() -> None:
+    job = model.Job("a", created_at=model.now(), updated_at=model.now(), queued_at=model.now(), slurm={"later": 1})
+    validation.check_stored_job(job)
+    with pytest.raises(InvalidJobError, match="slurm has the unknown option 'later'"):
+        validation.check_job(job)
+    job.slurm = {"cpus": []}
+    with pytest.raises(InvalidJobError, match="slurm 'cpus'"):
+        validation.check_stored_job(job)
