@@ -1,7 +1,8 @@
 """Options and where they come from: flags > environment > config.toml > defaults.
 
-`config.toml` has one table for each class below; the variable of `[runner] slots` is `AIR_EXECUTOR_RUNNER_SLOTS`.
-A list in a variable is separated by commas. An unknown or malformed option is an error that names it.
+`config.toml` has one table for each class below, and those of `queuetables`, which no variable changes. The variable of
+`[runner] slots` is `AIR_EXECUTOR_RUNNER_SLOTS`. A list in a variable is separated by commas. An unknown or malformed
+option is an error that names it.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from air_executor import _files, definitions, retention, validation
-from air_executor.errors import CorruptFileError, InvalidInputError, SettingsError
-from air_executor.model import DEFAULT_QUEUE
+from air_executor import _files, conversions, definitions, queuetables, retention
+from air_executor.errors import CorruptFileError, SettingsError
+from air_executor.model import DEFAULT_QUEUE, Job
 from air_executor.paths import Home
+from air_executor.queuetables import QueueSettings
+from air_executor.slurm import options as slurm_options
 
 LEAST_METRICS_INTERVAL = 0.1
+LEAST_SLURM_TIMEOUT = 1.0
 LAUNCHERS = ("fork", "exec")
 DEFAULT_LAUNCHER = "exec" if sys.platform == "darwin" else "fork"
 """Forking after frameworks are loaded is unsafe on macOS."""
@@ -33,7 +37,7 @@ class RunnerSettings:
     """The table `[runner]`."""
 
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
-    """The queues that this runner serves."""
+    """The queues that this runner serves; where nobody says, those that have a table in config.toml, too."""
     slots: int = 32
     """How many jobs run at once; the default is Airflow's default parallelism."""
     launcher: str = DEFAULT_LAUNCHER
@@ -87,11 +91,56 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True)
+class SlurmSettings:
+    """The table `[slurm]`: how a runner deals with Slurm."""
+
+    max_jobs: int = 1000
+    """How many jobs a runner has in Slurm at once."""
+    poll: float = 15.0
+    """Seconds between two looks at what Slurm does with them, at most."""
+    patience: float = 10.0
+    """Seconds until what was written on a node is seen here: caches of a network's filesystem."""
+    timeout: float = 30.0
+    """Seconds that one command of Slurm may take."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All tables of config.toml."""
 
     runner: RunnerSettings = field(default_factory=RunnerSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    slurm: SlurmSettings = field(default_factory=SlurmSettings)
+    queues: Mapping[str, QueueSettings] = field(default_factory=dict)
+    """The queues that have a table `[queues.<name>]`, in their order."""
+
+    @property
+    def default_queues(self) -> tuple[str, ...]:
+        """What a runner serves if nobody says."""
+        return with_tables(DEFAULT_QUEUE, self.queues)
+
+    def queue(self, name: str) -> QueueSettings:
+        """What is set for a queue, also for one without a table."""
+        return self.queues.get(name) or QueueSettings()
+
+    def slurm_options(self, job: Job) -> dict[str, Any] | None:
+        """What Slurm is asked for a job, its queue's defaults and its limits included; None if the job runs here.
+
+        A job that asks for anything goes to Slurm whatever its queue, also if all it says is that it wants to.
+        """
+        queue = self.queue(job.queue)
+        if job.slurm is None and queue.launcher != queuetables.SLURM:
+            return None
+        return slurm_options.of_job(job, queue.slurm, self.runner.grace)
+
+
+TABLES: Mapping[str, type[Any]] = {"runner": RunnerSettings, "retention": RetentionSettings, "slurm": SlurmSettings}
+"""The tables whose options may come from variables, too."""
+
+
+def with_tables(default: str, queues: Iterable[str]) -> tuple[str, ...]:
+    """The queues that a runner serves if nobody says: the default one, and those that have a table."""
+    return tuple(dict.fromkeys((default, *queues)))
 
 
 def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -102,9 +151,13 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
     """
     tables = _read_config(home)
     _refuse_unknown(tables, [item.name for item in dataclasses.fields(Settings)], f"{home.config}: unknown table")
+    queues = queuetables.read(str(home.config), tables.get("queues", {}))
+    served = {"queues": with_tables(DEFAULT_QUEUE, queues)}
     return Settings(
-        runner=_load_table(home, "runner", RunnerSettings, tables, environ),
+        runner=_load_table(home, "runner", RunnerSettings, tables, environ, served),
         retention=_load_table(home, "retention", RetentionSettings, tables, environ),
+        slurm=_load_table(home, "slurm", SlurmSettings, tables, environ),
+        queues=queues,
     )
 
 
@@ -113,9 +166,16 @@ def written(home: Home) -> Mapping[str, Mapping[str, Any]]:
     return _read_config(home)
 
 
-def _load_table(home: Home, name: str, kind: type[T], tables: Mapping[str, Any], environ: Mapping[str, str]) -> T:
+def _load_table(
+    home: Home,
+    name: str,
+    kind: type[T],
+    tables: Mapping[str, Any],
+    environ: Mapping[str, str],
+    defaults: Mapping[str, Any] | None = None,
+) -> T:
     values = _from_file(home, name, kind, tables.get(name, {}))
-    return kind(**{**values, **_from_environment(name, kind, environ)})
+    return kind(**{**(defaults or {}), **values, **_from_environment(name, kind, environ)})
 
 
 def override(settings: RunnerSettings, flags: Mapping[str, Any], prefix: str = "--") -> RunnerSettings:
@@ -177,7 +237,7 @@ def _refuse_unknown(values: Mapping[str, Any], known: list[str], what: str) -> N
 
 def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
     declared = next(str(item.type) for item in dataclasses.fields(kind) if item.name == name)
-    converted = _CONVERTERS[declared](where, value)
+    converted = conversions.CONVERTERS[declared](where, value)
     if name == "queues":
         _check_queues(where, converted)
     if name == "launcher" and converted not in LAUNCHERS:
@@ -188,9 +248,11 @@ def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
         raise SettingsError(f"{where} must be 0 for none, or at least {LEAST_METRICS_INTERVAL} s, not {converted}")
     if name == "metrics_host" and not converted.strip():
         raise SettingsError(f"{where} must be an address such as 127.0.0.1, not {converted!r}")
+    if name == "timeout" and converted < LEAST_SLURM_TIMEOUT:
+        raise SettingsError(f"{where} must be at least {LEAST_SLURM_TIMEOUT:g} s, not {converted}")
     if name in ("keep", "max_mb", "output_mb") and converted < 0:
         raise SettingsError(f"{where} must be 0 or more, not {converted}")
-    if name in ("slots", "heartbeat", "grace") and converted <= 0:
+    if name in ("slots", "heartbeat", "grace", "max_jobs", "poll") and converted <= 0:
         raise SettingsError(f"{where} must be more than 0, not {converted}")
     return converted
 
@@ -199,68 +261,4 @@ def _check_queues(where: str, queues: tuple[str, ...]) -> None:
     if not queues:
         raise SettingsError(f"{where} must name at least one queue")
     for queue in queues:
-        try:
-            validation.check_name("the queue", queue, validation.MAX_QUEUE_BYTES)
-        except InvalidInputError as error:
-            raise SettingsError(f"{where}: {error}") from None
-
-
-def _to_texts(where: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise SettingsError(f"{where} must be a list of texts, not {_show(value)}")
-    return tuple(dict.fromkeys(value))
-
-
-def _to_int(where: str, value: Any) -> int:
-    try:
-        if isinstance(value, (bool, float)):
-            raise ValueError
-        number = int(value)
-        if abs(number) >= 2**53:
-            raise ValueError
-        return number
-    except (TypeError, ValueError):
-        raise SettingsError(f"{where} must be a whole number, not {_show(value)}") from None
-
-
-def _to_float(where: str, value: Any) -> float:
-    try:
-        number = float(value)
-        if isinstance(value, bool) or not 0 <= number < float("inf"):
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        unit = "days" if where.lower().endswith("_days") else "seconds"
-        raise SettingsError(f"{where} must be a number of {unit}, not {_show(value)}") from None
-    return number
-
-
-def _to_bool(where: str, value: Any) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value.lower() not in known:
-        raise SettingsError(f"{where} must be true or false, not {_show(value)}")
-    return known[value.lower()]
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, int) and abs(value) >= 2**53:  # Python may refuse to spell it
-        return "a number so large"
-    return f"{value!r:.80}"
-
-
-def _to_text(where: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise SettingsError(f"{where} must be a text, not {_show(value)}")
-    return value
-
-
-_CONVERTERS: Mapping[str, Callable[[str, Any], Any]] = {
-    "tuple[str, ...]": _to_texts,
-    "int": _to_int,
-    "float": _to_float,
-    "bool": _to_bool,
-    "str": _to_text,
-}
+        conversions.check_queue(where, queue)

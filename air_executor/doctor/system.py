@@ -23,8 +23,6 @@ FILES_PER_SLOT, FILES_BESIDE = 4, 128
 PROCESSES_PER_SLOT, PROCESSES_BESIDE = 6, 64
 """Processes and threads of a job of Airflow, and of what runs beside them."""
 
-_TABLES = {item.name: item for item in dataclasses.fields(settings.Settings)}
-
 
 def python_version() -> Finding:
     """Which Python runs this, on which host: the first thing one asks."""
@@ -81,8 +79,8 @@ def _variables() -> dict[str, tuple[str, str]]:
     """The variable of each option: its table and name."""
     return {
         f"{settings.VARIABLE_PREFIX}{table}_{item.name}".upper(): (table, item.name)
-        for table in _TABLES
-        for item in dataclasses.fields(getattr(settings.Settings(), table))
+        for table, kind in settings.TABLES.items()
+        for item in dataclasses.fields(kind)
     }
 
 

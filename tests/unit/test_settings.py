@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import retention, settings
+from air_executor import model, retention, settings
 from air_executor.errors import SettingsError
 from air_executor.paths import Home
 
@@ -38,6 +38,60 @@ def test_retention(home: Home) -> None:
     assert loaded.retention.policy == retention.Policy(43_200.0, None, 9, 3 * 2**20)
     assert loaded.retention.interval == 0.0 and loaded.runner == settings.RunnerSettings()
     assert settings.RetentionSettings().policy == retention.Policy(7 * 86_400.0, 30 * 86_400.0)
+
+
+QUEUES = """
+[queues.gpu]
+launcher = "slurm"
+partition = "gpu"
+cpus = 4
+extra = ["--exclusive"]
+setup = '''
+module load cuda
+module load python'''
+python = "python3"
+pilots = 2
+
+[queues.fast]
+
+[queues."a.b"]
+setup = "module load python"
+"""
+
+
+def test_queues_and_what_their_jobs_ask_of_slurm(home: Home) -> None:
+    home.config.write_text(QUEUES + "[slurm]\npoll = 5\n")
+    loaded = settings.load(home, {"AIR_EXECUTOR_SLURM_POLL": "2.5", "AIR_EXECUTOR_SLURM_MAX_JOBS": "7"})
+    assert loaded.slurm == settings.SlurmSettings(max_jobs=7, poll=2.5)
+    gpu = loaded.queue("gpu")
+    assert (gpu.launcher, gpu.python, gpu.pilots, gpu.slots_of_pilot) == ("slurm", "python3", 2, 4)
+    assert gpu.setup == "module load cuda\nmodule load python"
+    assert gpu.slurm == {"partition": "gpu", "cpus": 4, "extra": ["--exclusive"]}
+    assert loaded.queue("fast") == loaded.queue("other") == settings.QueueSettings()
+    assert loaded.queue("a.b").setup == "module load python"
+
+
+def test_where_a_job_goes_and_what_it_asks_for(home: Home) -> None:
+    home.config.write_text(QUEUES + "[runner]\ngrace = 60\n")
+    loaded = settings.load(home, {})
+    default: dict[str, Any] = {"partition": "gpu", "cpus": 4, "extra": ["--exclusive"]}
+    for job, expected in (
+        (model.Job("a"), None),
+        (model.Job("a", queue="fast", timeout=60), None),
+        (model.Job("a", queue="fast", slurm={}), {}),
+        (model.Job("a", slurm={"cpus": 1}, timeout=60), {"cpus": 1, "time": 4}),
+        (model.Job("a", queue="gpu"), default),
+        (model.Job("a", queue="gpu", slurm={"partition": "big"}), {**default, "partition": "big"}),
+    ):
+        assert loaded.slurm_options(job) == expected, job
+
+
+def test_a_runner_serves_the_queues_that_have_a_table_unless_somebody_says(home: Home) -> None:
+    home.config.write_text(QUEUES)
+    assert settings.load(home, {}).runner.queues == ("default", "gpu", "fast", "a.b")
+    assert settings.load(home, {"AIR_EXECUTOR_RUNNER_QUEUES": "x"}).runner.queues == ("x",)
+    home.config.write_text(QUEUES + "[runner]\nqueues = ['gpu']\n")
+    assert settings.load(home, {}).runner.queues == ("gpu",)
 
 
 MALFORMED: list[tuple[str, str]] = [
@@ -76,6 +130,31 @@ MALFORMED: list[tuple[str, str]] = [
     ("[runner]\nheartbeat = 0", "heartbeat must be more than 0"),
     ("[runner]\nheartbeat = inf", "heartbeat must be a number of seconds"),
     ('[runner]\nlinger = "x"', "linger must be a number of seconds"),
+    ("[slurm]\nmax_jobs = 0", "max_jobs must be more than 0, not 0"),
+    ("[slurm]\npoll = 0", "poll must be more than 0, not 0"),
+    ("[slurm]\npatience = -1", "patience must be a number of seconds, not -1"),
+    ("[slurm]\ntimeout = 0.5", "timeout must be at least 1 s, not 0.5"),
+    ("[slurm]\npartition = 1", "unknown option in .slurm. partition; known are max_jobs, patience, poll, timeout"),
+    ("queues = 1", "queues. should be tables; write .queues.NAME."),
+    ("[queues]\ngpu = 1", "queues.gpu should be a table; write .queues.gpu."),
+    ("[queues.'../up']\n", "queues.../up.: the queue '../up' must start with a letter"),
+    ("[queues.gpu]\npartiton = 'x'", "queues.gpu. has the unknown option partiton; did you mean partition?"),
+    (
+        "[queues.my.gpu]\ncpus = 1",
+        "queues.my. has the unknown option gpu; .*; the queue .my.gpu. is written .queues..my.gpu..",
+    ),
+    ("[queues.gpu]\nlauncher = 'slurp'", "queues.gpu. launcher must be one of local, slurm, not 'slurp'"),
+    ("[queues.gpu]\nlauncher = 1", "launcher must be a text, not 1"),
+    ("[queues.gpu]\nsetup = 1", "setup must be a text, not 1"),
+    ('[queues.gpu]\nsetup = "a\\u0000"', "setup must be lines for a shell, without NUL"),
+    ("[queues.gpu]\npython = '-c'", "python must be a Python of the node"),
+    ("[queues.gpu]\npilots = -1", "pilots must be 0 or more, not -1"),
+    ("[queues.gpu]\npilot_idle = true", "pilot_idle must be a number of seconds"),
+    ("[queues.gpu]\npilot_slots = 0", "pilot_slots must be more than 0, not 0"),
+    ("[queues.gpu]\nlauncher = 'slurm'\ncpus = '4'", "queues.gpu. cpus must be a whole number of at least 1, not '4'"),
+    ("[queues.gpu]\nlauncher = 'slurm'\nextra = ['--wrap=x']", "queues.gpu. extra may not hold --wrap"),
+    ("[queues.gpu]\npartition = 'x'", "partition is for queues whose jobs run on Slurm; set launcher = .slurm., too"),
+    ("[queues.gpu]\nlauncher = 'local'\npilots = 1", "pilots is for queues whose jobs run on Slurm"),
 ]
 
 
@@ -91,8 +170,10 @@ def test_every_option_has_a_malformed_case() -> None:
     """So that a new option does not come without one."""
     import dataclasses
 
-    for item in dataclasses.fields(settings.RunnerSettings):
-        assert any(f"\n{item.name} = " in text for text, _ in MALFORMED), item.name
+    kinds = {"[runner]": settings.RunnerSettings, "[slurm]": settings.SlurmSettings}
+    for table, kind in {**kinds, "[queues.gpu]": settings.QueueSettings}.items():
+        for name in {item.name for item in dataclasses.fields(kind)} - {"slurm"}:
+            assert any(text.startswith(table) and f"\n{name} = " in text for text, _ in MALFORMED), name
 
 
 @pytest.mark.parametrize(
