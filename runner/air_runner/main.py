@@ -32,7 +32,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--home", type=Path, help="the home to serve")
     parser.add_argument("--name", help="the runner's name, unique in the home (default: the host's name and a number)")
-    parser.add_argument("--queues", help="the queues to serve, separated by commas (default: default, and those that have a table)")
+    parser.add_argument("--queues", help="the queues to serve, separated by commas (default: default, and [queues.*])")
     parser.add_argument("--slots", help="how many jobs run at once (default: 32)")
     parser.add_argument("--launcher", help="fork or exec (default: fork; exec on macOS)")
     parser.add_argument("--preload", action="append", help="a module to keep a template for; may be repeated")
