@@ -32,6 +32,9 @@ READ_SIZE = 2**16
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
+SYNCS_FILESYSTEMS = sys.platform == "linux"
+"""Whether there is `sync_filesystem`."""
+
 
 def read_bytes(path: Path) -> bytes:
     """What `path` holds.
@@ -108,10 +111,11 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
         os.close(fd)
 
 
-def write_together(files: Mapping[Path, bytes], *, durable: bool) -> None:
+def fill_directory(directory: Path, files: Mapping[Path, bytes], *, durable: bool) -> None:
     """Create files as `write_new` does, in a directory that goes if this fails.
 
-    Those that shall be durable are all on their way before the first is waited for, and share its wait.
+    Those that shall be durable, and all names in the directory, are on their way before the first is waited for, and
+    that is the directory: meanwhile the files are written, and a filesystem with a journal writes that once for all.
     """
     with contextlib.ExitStack() as opened:
         fds = {}
@@ -125,6 +129,7 @@ def write_together(files: Mapping[Path, bytes], *, durable: bool) -> None:
             return
         for fd in fds.values():
             _begin_to_save(fd)
+        sync_directory(directory)
         for path, fd in fds.items():
             with _naming(path):
                 os.fsync(fd)
@@ -266,10 +271,8 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def sync_filesystem(path: Path) -> bool:
-    """Make everything on the filesystem of `path` durable in one call; False where the system has no such call."""
-    if sys.platform != "linux":
-        return False
+def sync_filesystem(path: Path) -> None:
+    """Make everything on the filesystem of `path` durable in one call."""
     import ctypes
 
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -279,7 +282,6 @@ def sync_filesystem(path: Path) -> bool:
             raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(fd)
-    return True
 
 
 def identity(path: Path) -> tuple[int, int] | None:

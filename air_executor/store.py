@@ -159,13 +159,12 @@ def _place_all(
     """Give the jobs their names, complete and durable; nobody starts one before it has a marker."""
     unplaced = [temporaries.submission(home.jobs) for _ in submissions]
     try:
-        each = len(submissions) <= SYNC_EACH
+        each = len(submissions) <= SYNC_EACH or not _files.SYNCS_FILESYSTEMS
         for submission, temporary in zip(submissions, unplaced, strict=True):
             _write_directory(temporary, submission, durable=each)
-        each = each or not _files.sync_filesystem(home.jobs)
+        if not each:
+            _files.sync_filesystem(home.jobs)
         for submission, temporary in zip(submissions, unplaced, strict=True):
-            if each:
-                _files.sync_directory(temporary)
             if _place(home, temporary, submission.job, refused):
                 placed.append(submission)
         if placed:
@@ -185,8 +184,8 @@ def _write_directory(directory: Path, submission: Submission, *, durable: bool) 
     }
     if submission.workload is not None:
         files[paths.workload] = submission.workload
-    _files.write_together(files, durable=durable)
     journal.record_job(paths.events, job, None, by=job.trigger, why="submitted")
+    _files.fill_directory(directory, files, durable=durable)
 
 
 def _place(home: Home, temporary: Path, job: model.Job, refused: dict[str, AirExecutorError]) -> bool:

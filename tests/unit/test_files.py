@@ -170,7 +170,8 @@ def test_a_program_that_the_holder_runs_does_not_keep_the_lock(tmp_path: Path) -
 
 
 def test_the_filesystem_can_be_made_durable(tmp_path: Path) -> None:
-    assert _files.sync_filesystem(tmp_path) == (sys.platform == "linux")
+    if _files.SYNCS_FILESYSTEMS:
+        _files.sync_filesystem(tmp_path)
     _files.sync_directory(tmp_path)
 
 
