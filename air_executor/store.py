@@ -48,8 +48,10 @@ def ensure_home(home: Home) -> None:
     for directory in home.directories:
         if os.path.isdir(directory):  # noqa: PTH112  # a submission comes here, and mostly all are there
             continue
+        lasting = directory in (home.root, home.jobs)  # the others are made again
+        make = _files.make_lasting_directory if lasting else _files.make_directory
         try:
-            _files.make_directory(directory)
+            make(directory)
         except (FileExistsError, NotADirectoryError):
             raise _no_directory(directory) from None
         except OSError as error:

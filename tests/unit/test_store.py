@@ -82,6 +82,16 @@ def test_a_job_is_durable_before_anybody_can_see_it(
     assert order[-1] == "enqueue", "a marker that a power cut takes is made again from the job"
 
 
+def test_a_new_home_is_durable_before_the_first_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(_files, "sync_directory", synced.append)
+    home = Home(tmp_path / "new" / "home")
+    store.ensure_home(home)
+    assert synced == [home.root.parent, tmp_path, home.root]
+    store.ensure_home(home)
+    assert len(synced) == 3, "what is there is durable"
+
+
 def test_a_batch_refuses_one_and_takes_the_others(home: Home, submit: Submit) -> None:
     submit("taken")
     batch = [
