@@ -32,7 +32,7 @@ check() {
 }
 
 shell_scripts() {
-  git ls-files --cached --others --exclude-standard '*.sh' .ci/run
+  git ls-files --cached --others --exclude-standard '*.sh' .ci/run scripts/slurm-testcluster
 }
 
 check_shell_scripts() {
@@ -54,7 +54,8 @@ run_tests() {
 check_environment
 make_state_directory
 ensure_postgresql "$root/.airflow/logs/install-postgresql.log"
-ensure_programs "$root/.airflow/logs/install-programs.log" strace faketime tmux chromium
+ensure_programs "$root/.airflow/logs/install-programs.log" strace faketime tmux chromium \
+  slurmctld slurmd sbatch=slurm-client munged=munge
 ensure_environment airflow,dev
 export PATH="$venv/bin:$PATH"
 ensure_shellcheck "$root/.airflow/logs/install-shellcheck.log"

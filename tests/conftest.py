@@ -1,8 +1,8 @@
 """How the tests are spread over three processes, as scripts/test.sh runs them, and what they tell.
 
-Two Airflows at a time are too much for two cores, so all tests of one stay in one process; the others have the rest,
-file by file. What takes long begins first. Most tests wait rather than work: three processes keep two cores busy for
-about half of the time.
+Two Airflows at a time are too much for two cores, so all tests of one stay in one process, and so do those of a Slurm;
+the others have the rest, file by file. What takes long begins first. Most tests wait rather than work: three processes
+keep two cores busy for about half of the time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-AIRFLOW = Path(__file__).parent / "airflow"
+HERE = Path(__file__).parent
+SHARING = (HERE / "airflow", HERE / "slurm")
+"""Directories whose tests share something of which there is one: a stack, a cluster."""
 LONG = (
     "tests-airflow",
     "faults-test_error_matrix",
@@ -38,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def _group(item: pytest.Item) -> str:
-    group = AIRFLOW if AIRFLOW in item.path.parents else item.path
+    group = next((directory for directory in SHARING if directory in item.path.parents), item.path)
     return f"{group.parent.name}-{group.stem}"
 
 

@@ -24,15 +24,31 @@ ensure_postgresql() {
 
 install_programs() {
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update && apt-get install --yes --no-install-recommends "$@"
+  apt-get update && without_services apt-get install --yes --no-install-recommends "$@"
 }
 
-# ensure_programs LOG NAME...: programs whose packages have their names.
+# Debian's packages start the services that they bring, unless this program forbids it: the tests start their own. One that
+# is there already is somebody's decision.
+policy=/usr/sbin/policy-rc.d
+
+without_services() (
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  "$@"
+)
+
+# Those of administrators are not on everybody's PATH.
+has_program() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
+
+# ensure_programs LOG NAME...: programs whose packages have their names; PROGRAM=PACKAGE for those whose packages do not.
 ensure_programs() {
   local log=$1 name
   local -a missing=()
   shift
-  for name; do command -v "$name" >/dev/null || missing+=("$name"); done
+  for name; do has_program "${name%=*}" || missing+=("${name#*=}"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   can_install || die "the tests need ${missing[*]}: install them (apt install ${missing[*]})"
   run_step "Installing ${missing[*]}" "$log" install_programs "${missing[@]}" ||
