@@ -13,6 +13,7 @@ from typing import Any
 from air_executor import definitions, model, parameters, placeholders, validation
 from air_executor.errors import InvalidInputError
 from air_executor.parameters import ENVIRONMENT, Parameter
+from air_executor.slurm import options as slurm_options
 
 RESERVED_LABELS = ("pipeline", ENVIRONMENT)
 """Labels that every job of a pipeline has; they say which one, and in which environment."""
@@ -68,6 +69,14 @@ class Blueprint:
 def typed(declared: str) -> bool:
     """Whether a field of this type takes the value of a placeholder as it is."""
     return declared.removesuffix(" | None") in _TYPED
+
+
+def expand(key: str, declared: str, value: Any, values: Mapping[str, placeholders.Value]) -> Any:
+    """A field of this type with its placeholders replaced; in `slurm`, too, numbers become numbers."""
+    if key == "slurm":
+        numbers = slurm_options.NUMERIC
+        return {name: placeholders.expand(item, values, typed=name in numbers) for name, item in value.items()}
+    return placeholders.expand(value, values, typed=typed(declared))
 
 
 def read(content: Mapping[str, Any]) -> Blueprint:
@@ -231,6 +240,8 @@ class _Reader:
             if names and isinstance(value, str) and typed(declared):
                 return self._wrong_type(declared.removesuffix(" | None"), value)
             model.check_value(key, declared, value)
+            if key == "slurm":
+                return [f"{name} {why}" for name, item in value.items() for why in self._wrong_in_slurm(name, item)]
         except ValueError as error:
             return [str(error)]
         return []
@@ -244,6 +255,17 @@ class _Reader:
         if kind not in ("", *wanted):
             return [f"needs a parameter of the type {' or '.join(wanted)}; the type of {name} is {kind}"]
         return []
+
+    def _wrong_in_slurm(self, name: str, value: Any) -> list[str]:
+        if name not in slurm_options.NAMES:
+            return [f"is unknown; {definitions.hint(name, slurm_options.NAMES)}"]
+        if not placeholders.find(value):
+            why = slurm_options.why_not(name, placeholders.expand(value, {}))
+            return [why] if why else []
+        if name in slurm_options.WHOLE and isinstance(value, str):
+            return self._wrong_type("int", value)
+        is_right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return [] if (is_right if name == "extra" else isinstance(value, str)) else [slurm_options.must_be(name)]
 
     def _why_unknown(self, name: str) -> str | None:
         """Why there is nothing to put in for this placeholder."""

@@ -57,7 +57,7 @@ class AirExecutorClient:
                 `env`, `cwd`, `timeout` (seconds), `memory_mb`, `output_mb`, `retries`, `retry_delay` (seconds).
             trigger: who submits.
             options: other fields of `Job`: queue, priority, labels, timeout, memory_mb, output_mb, nice,
-                max_parallel, on_failure ...
+                max_parallel, on_failure, slurm (a dictionary, see `slurm.options`) ...
 
         Returns:
             The job's id.
@@ -93,7 +93,8 @@ class AirExecutorClient:
             environment: one of those that it declares; None: its default one, if it has any.
             job_name: made up if it is None.
             labels: beside those that it has, and `pipeline` and `environment`.
-            options: other fields of `Job`, in place of what the pipeline says unless they are None.
+            options: other fields of `Job`, in place of what the pipeline says unless they are None; of `slurm`
+                what is given goes before what the pipeline says, option by option.
 
         Raises:
             NotFoundError: there is no such pipeline.

@@ -16,7 +16,10 @@ TASK_KEYS = frozenset(
     }
 )
 """The fields of a task that people may set."""
-JOB_OPTIONS = ("queue", "priority", "labels", "timeout", "memory_mb", "output_mb", "nice", "max_parallel", "on_failure")
+JOB_OPTIONS = (
+    *("queue", "priority", "labels", "timeout", "memory_mb", "output_mb", "nice", "max_parallel", "on_failure"),
+    "slurm",
+)
 """The fields of a job that people may set in a file, beside its name."""
 _SHOWN = 30
 """How many known names an error lists."""

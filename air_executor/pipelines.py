@@ -31,6 +31,7 @@ from air_executor.errors import (
 )
 from air_executor.parameters import ENVIRONMENT
 from air_executor.paths import Home
+from air_executor.slurm import options as slurm_options
 
 _SUFFIX = ".toml"
 _NAME_PART = 180
@@ -240,20 +241,20 @@ def _environment(blueprint: Blueprint, chosen: str | None) -> blueprints.Environ
 
 
 def _merge(options: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """What an environment says goes before; `env` and `labels` are merged name by name."""
+    """What an environment says goes before; `env`, `labels` and `slurm` are merged name by name."""
     merged = {**options, **overlay}
     for key in ("env", "labels"):
         if key in merged:
             merged[key] = {**options.get(key, {}), **overlay.get(key, {})}
+    if "slurm" in merged:
+        merged["slurm"] = slurm_options.combine(options.get("slurm", {}), overlay.get("slurm", {}))
     return merged
 
 
 def _expand(
     written: Mapping[str, Any], types: Mapping[str, str], values: Mapping[str, placeholders.Value]
 ) -> dict[str, Any]:
-    return {
-        key: placeholders.expand(value, values, typed=blueprints.typed(types[key])) for key, value in written.items()
-    }
+    return {key: blueprints.expand(key, types[key], value, values) for key, value in written.items()}
 
 
 def _task(content: dict[str, Any], home: Path, *, env: Mapping[str, str], cwd: str | None) -> model.Task:
@@ -277,13 +278,23 @@ def _blame(
             try:
                 check(_expand({key: written[key]}, types, values))
             except InvalidInputError:
-                names = ", ".join(f"${{{name}}}" for name in placeholders.find(written[key]))
-                expected = _EXPECTED.get(key, "text that a program can be given")
-                return InvalidParameterError(f"{where}{key} must be {expected}, and {names} makes it something else")
+                return InvalidParameterError(f"{where}{_why_not(key, written[key], values)}")
     return InvalidParameterError(
         "with these parameters the tasks do not fit together: an id is there twice, a dependency is no task, or tasks "
         "wait for each other"
     )
+
+
+def _why_not(key: str, written: Any, values: Mapping[str, placeholders.Value]) -> str:
+    """What a field that cannot be what these values make of it should be; of `slurm`, the first such option."""
+    expected = _EXPECTED.get(key, "text that a program can be given")
+    if key == "slurm":
+        for name, value in blueprints.expand(key, "", written, values).items():
+            if slurm_options.why_not(name, value):
+                key, written, expected = f"slurm {name}", written[name], slurm_options.expected(name)
+                break
+    names = ", ".join(f"${{{name}}}" for name in placeholders.find(written))
+    return f"{key} must be {expected}, and {names} makes it something else"
 
 
 # --- Jobs ---
@@ -308,7 +319,9 @@ def submission(
     for key, value in options.items():
         if key not in known:
             raise InvalidJobError(f"unknown option {key!r:.60}; {definitions.hint(key, definitions.JOB_OPTIONS)}")
-        if value is not None:
+        if key == "slurm" and value is not None:
+            made.job.slurm = slurm_options.combine(made.job.slurm or {}, slurm_options.read(value))
+        elif value is not None:
             setattr(made.job, key, value)
     validation.check_job(made.job)
     return made

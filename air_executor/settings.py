@@ -114,11 +114,6 @@ class Settings:
     queues: Mapping[str, QueueSettings] = field(default_factory=dict)
     """The queues that have a table `[queues.<name>]`, in their order."""
 
-    @property
-    def default_queues(self) -> tuple[str, ...]:
-        """What a runner serves if nobody says."""
-        return with_tables(DEFAULT_QUEUE, self.queues)
-
     def queue(self, name: str) -> QueueSettings:
         """What is set for a queue, also for one without a table."""
         return self.queues.get(name) or QueueSettings()
@@ -151,14 +146,19 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
     """
     tables = _read_config(home)
     _refuse_unknown(tables, [item.name for item in dataclasses.fields(Settings)], f"{home.config}: unknown table")
-    queues = queuetables.read(str(home.config), tables.get("queues", {}))
-    served = {"queues": with_tables(DEFAULT_QUEUE, queues)}
+    tables_of_queues = queuetables.read(str(home.config), tables.get("queues", {}))
+    served = {"queues": with_tables(DEFAULT_QUEUE, tables_of_queues)}
     return Settings(
         runner=_load_table(home, "runner", RunnerSettings, tables, environ, served),
         retention=_load_table(home, "retention", RetentionSettings, tables, environ),
         slurm=_load_table(home, "slurm", SlurmSettings, tables, environ),
-        queues=queues,
+        queues=tables_of_queues,
     )
+
+
+def queues(home: Home) -> dict[str, QueueSettings]:
+    """The queues that have a table, whatever else config.toml says; raises as `load`, of what is wrong with these."""
+    return queuetables.read(str(home.config), _read_config(home).get("queues", {}))
 
 
 def written(home: Home) -> Mapping[str, Mapping[str, Any]]:

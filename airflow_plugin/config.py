@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from air_executor import validation
+from air_executor import settings, validation
 from air_executor.errors import InvalidNameError, SettingsError
-from air_executor.paths import HOME_NAME, HOME_VARIABLE, airflow_home
+from air_executor.paths import HOME_NAME, HOME_VARIABLE, Home, airflow_home
 
 SECTION = "air_executor"
 KNOWN = ("base_path", "start_runner", "queues", "slots", "python", "token_lifetime", "sync_wait", "warm_dags")
@@ -46,7 +46,7 @@ class Options:
     default_queue: str
     """Where jobs go that name no queue."""
     queues: tuple[str, ...]
-    """What the embedded runner serves."""
+    """What the embedded runner serves, and unless somebody chose these also what has a table in config.toml."""
     start_runner: bool = True
     slots: int | None = None
     """None: as many as Airflow's parallelism."""
@@ -55,6 +55,8 @@ class Options:
     sync_wait: float = SYNC_WAIT
     warm_dags: bool = False
     """Whether tasks may be forked from a process that has parsed their DAG file."""
+    queues_chosen: bool = False
+    """Whether somebody said which queues there are."""
 
 
 def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
@@ -66,10 +68,12 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
     for unknown in unknown_options(source, environ):
         raise SettingsError(unknown)
     default_queue = source.get("operators", "default_queue", fallback=None) or "default"
+    chosen = _queues(_get(source, "queues"))
     return Options(
         base_path=base_path(source, environ),
         default_queue=default_queue,
-        queues=_queues(_get(source, "queues")) or (_check_queue("[operators] default_queue", default_queue),),
+        queues=chosen or (_check_queue("[operators] default_queue", default_queue),),
+        queues_chosen=bool(chosen),
         start_runner=_boolean("start_runner", _get(source, "start_runner"), default=True),
         slots=_slots(_get(source, "slots")),
         python=_python(_get(source, "python")),
@@ -77,6 +81,17 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Options:
         sync_wait=_sync_wait(_get(source, "sync_wait")),
         warm_dags=_boolean("warm_dags", _get(source, "warm_dags"), default=False),
     )
+
+
+def served(options: Options) -> tuple[str, ...]:
+    """What the embedded runner serves, now that config.toml is looked at.
+
+    Raises:
+        SettingsError: it cannot be read, or its tables of queues are malformed.
+    """
+    if options.queues_chosen:
+        return options.queues
+    return settings.with_tables(options.default_queue, settings.queues(Home(options.base_path)))
 
 
 def base_path(source: Source, environ: Mapping[str, str] = os.environ) -> Path:

@@ -80,9 +80,17 @@ def _chosen(conf: Any) -> dict[str, Any]:
         "base_path": home,
         "slots": options.slots,
         "start_runner": options.start_runner,
-        "queues": list(options.queues),
+        "queues": list(_served(options)),
         "token_lifetime": options.token_lifetime,
     }
+
+
+def _served(options: config.Options) -> tuple[str, ...]:
+    """What the executor's runner serves; what is wrong with config.toml is said of the home."""
+    try:
+        return config.served(options)
+    except SettingsError:
+        return options.queues
 
 
 class _Only:

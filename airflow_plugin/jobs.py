@@ -12,6 +12,7 @@ from typing import Any
 from air_executor import model, store, validation
 from air_executor.errors import InvalidJobError
 from air_executor.paths import Home
+from air_executor.slurm import options as slurm_options
 from airflow_plugin import keys, warm
 from airflow_plugin.config import Options
 
@@ -49,9 +50,11 @@ class TaskOptions:
     queue: str | None = None
     """Instead of the queue that the task has in Airflow."""
     nice: int = 0
+    slurm: dict[str, Any] | None = None
+    """What the job asks of Slurm, where it then runs."""
 
 
-OPTIONS = ("env", "timeout", "memory_mb", "output_mb", "queue", "nice")
+OPTIONS = ("env", "timeout", "memory_mb", "output_mb", "queue", "nice", "slurm")
 
 
 def parse_executor_config(config: object) -> TaskOptions:
@@ -71,6 +74,8 @@ def parse_executor_config(config: object) -> TaskOptions:
             close = difflib.get_close_matches(str(name), OPTIONS, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(OPTIONS)}"
             raise InvalidJobError(f"executor_config has the unknown option {str(name)[:60]!r}; {hint}")
+    if "slurm" in given:
+        given["slurm"] = slurm_options.read(given["slurm"], "executor_config 'slurm'")
     options = TaskOptions(**given)
     _check(options)
     return options
@@ -138,6 +143,7 @@ def _task_job(ti: Any, options: Options, task_options: TaskOptions) -> model.Job
         memory_mb=task_options.memory_mb,
         output_mb=task_options.output_mb,
         nice=task_options.nice,
+        slurm=task_options.slurm,
     )
 
 

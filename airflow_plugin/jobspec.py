@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from air_executor import definitions, model, pipelines, store, validation
 from air_executor.errors import InvalidJobError
+from air_executor.slurm import options as slurm_options
 
 if TYPE_CHECKING:
     from air_executor.client import AirExecutorClient
 
-OPTIONS = ("priority", "max_parallel", "memory_mb", "output_mb", "on_failure")
+OPTIONS = ("priority", "max_parallel", "memory_mb", "output_mb", "on_failure", "slurm")
 """Fields of a job that a DAG may give; None leaves what the pipeline says."""
 _MADE_OTHERWISE = frozenset({"job_name", "extra"})
 """Fields of a task that nobody writes into a DAG."""
@@ -120,14 +121,21 @@ def check_listed(tasks: Any) -> list[Any]:
 def apply_options(job: model.Job, options: Mapping[str, Any], *, queue: str, time_limit: float | None) -> None:
     """Put what a DAG says of the job into it; None says nothing.
 
+    What it asks of Slurm goes before what the pipeline asks, option by option; it may have come of templates, as text.
+
     Args:
         job: changed.
         options: fields of a job.
         queue: of the job.
         time_limit: seconds, of the Airflow task; the shorter of this and the pipeline's counts.
+
+    Raises:
+        InvalidJobError: what it asks of Slurm is no option there.
     """
     for name, value in options.items():
-        if value is not None:
+        if name == "slurm" and value is not None:
+            job.slurm = slurm_options.combine(job.slurm or {}, slurm_options.read(value, typed=True))
+        elif value is not None:
             setattr(job, name, value)
     job.queue = queue
     job.timeout = min((limit for limit in (job.timeout, time_limit) if limit is not None), default=None)

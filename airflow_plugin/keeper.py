@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from air_executor import processes, runners
+from air_executor.errors import SettingsError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
 from airflow_plugin import starter
@@ -34,12 +37,21 @@ class RunnerKeeper:
 
     Args:
         wanted: False if somebody else starts runners; then this only says that a submitter is there.
+        queues: says which queues the runner shall serve, each time that one is started; without it, those of `options`.
     """
 
-    def __init__(self, home: Home, options: runners.StartOptions, *, wanted: bool) -> None:
+    def __init__(
+        self,
+        home: Home,
+        options: runners.StartOptions,
+        *,
+        wanted: bool,
+        queues: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
         self.home = home
         self.options = options
         self.wanted = wanted
+        self._queues = queues or (lambda: options.queues)
         self.failures = 0
         self.seen = Sightings(guess=True)
         """What this scheduler has seen of the runners."""
@@ -78,7 +90,15 @@ class RunnerKeeper:
         if self._output is not None:
             self._output.close()
 
+    def _look_at_queues(self) -> None:
+        """As they are now; those of the last time if they cannot be known: a file may be in the middle of an edit."""
+        try:
+            self.options = dataclasses.replace(self.options, queues=tuple(self._queues()))
+        except SettingsError as error:
+            log.error("%s; until that is put right, the runner serves %s", error, ", ".join(self.options.queues))
+
     def _start(self) -> None:
+        self._look_at_queues()
         arguments = [str(self.home.root), starter.encode(self.options, self._renew_before)]
         environment = {name: value for name, value in os.environ.items() if name != "_AIRFLOW_PROCESS_CONTEXT"}
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # read and closed when the process is over

@@ -55,6 +55,7 @@ class AirJobOperator(BaseOperator):
         labels: further labels of the job.
         job_queue: the queue of the job; `queue` is that of the Airflow task.
         priority, max_parallel, memory_mb, output_mb, on_failure: of the job; see `model.Job`.
+        slurm: what the job asks of Slurm, such as `{"partition": "gpu", "cpus": 4}`; it then runs there.
 
     Returns, as XCom:
         `{"state", "job", "tasks", "result", "usage"}`, as `AirExecutorClient.outcome`.
@@ -69,11 +70,13 @@ class AirJobOperator(BaseOperator):
         "air_conn_id",
         "labels",
         "job_queue",
+        "slurm",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "tasks": "json",
         "pipeline_params": "json",
         "labels": "json",
+        "slurm": "json",
     }
     operator_extra_links = (AirJobLink(),)
     ui_color = "#d9ecf5"
@@ -100,6 +103,7 @@ class AirJobOperator(BaseOperator):
         memory_mb: int | None = None,
         output_mb: int | None = None,
         on_failure: str | None = None,
+        slurm: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -125,6 +129,7 @@ class AirJobOperator(BaseOperator):
         self.memory_mb = memory_mb
         self.output_mb = output_mb
         self.on_failure = on_failure
+        self.slurm = slurm
         self.job_shown: str | None = None
         self.time_limit: float | None = None
         self._stopped = False

@@ -45,7 +45,7 @@ class Site:
         options = config.load(conf)
         home = Home(options.base_path)
         start = start_options(options, parallelism, jobs.MODULE)
-        keeper = RunnerKeeper(home, start, wanted=options.start_runner)
+        keeper = RunnerKeeper(home, start, wanted=options.start_runner, queues=lambda: config.served(options))
         client, server = AirExecutorClient(home.root), get_execution_api_server_url(conf)
         return cls(options, home, client, keeper, server, idling.Bell(home))
 

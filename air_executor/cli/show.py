@@ -126,6 +126,8 @@ def _task_facts(task: model.Task) -> dict[str, Any]:
 
 def job_facts(job: model.Job) -> dict[str, object]:
     """What is said of a job, by how it is called."""
+    from air_executor.slurm import options as slurm_options
+
     return {
         "name": job.name,
         "id": job.id,
@@ -142,6 +144,7 @@ def job_facts(job: model.Job) -> dict[str, object]:
         "waited": output.duration(listing.waited(job)),
         "took": output.duration(listing.took(job)),
         "limits": _limits(job),
+        "slurm": None if job.slurm is None else slurm_options.describe(job.slurm),
         "runner": _runner(job),
         **_exit_facts(job),
         "usage": _usage(job),

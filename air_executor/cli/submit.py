@@ -26,8 +26,8 @@ A file holds {"tasks": [{"command": "...", "args": [...], "id": "...",
 "dependencies": [ids], "env": {...}, "cwd": "...", "timeout": seconds,
 "memory_mb": MiB, "output_mb": MiB, "retries": N, "retry_delay": seconds},
 ...]} and optionally "job_name", "queue", "priority", "labels", "nice",
-"max_parallel", "on_failure" ("continue" or "stop"), and for all tasks together
-"timeout", "memory_mb" and "output_mb".
+"max_parallel", "on_failure" ("continue" or "stop"), "slurm" {options}, and for
+all tasks together "timeout", "memory_mb" and "output_mb".
 
 With --wait or --follow the exit code is the job's: 0 completed, 1 failed,
 9 cancelled, 124 not over after --wait-timeout. Ctrl-C ends the waiting,
@@ -47,6 +47,7 @@ def add(commands: arguments.Commands) -> None:
             "air-executor submit --name nightly --queue big --timeout 2h -- make report",
             "air-executor submit --follow --memory-mb 2048 -- python train.py",
             "air-executor submit --file tasks.json --max-parallel 4 --wait",
+            "air-executor submit --slurm partition=gpu --slurm cpus=4 -- make report",
         ),
     )
     parser.usage = "air-executor submit [options] (-- COMMAND [ARGS ...] | --file FILE)"
@@ -77,6 +78,13 @@ def add(commands: arguments.Commands) -> None:
         choices=arguments.ON_FAILURE,
         metavar="WHAT",
         help="what becomes of the other tasks: %(choices)s (default: continue)",
+    )
+    parser.add_argument(
+        "--slurm",
+        type=arguments.pair,
+        action="append",
+        metavar="K=V",
+        help="run on Slurm, and ask for this there; may be repeated",
     )
     add_waiting(parser)
 
@@ -203,13 +211,22 @@ def _job(content: dict[str, Any], args: argparse.Namespace) -> model.Job:
 
     # A flag goes before what the file says.
     given = {key: content[key] for key in JOB_OPTIONS if key in content}
-    given |= {key: value for key in JOB_OPTIONS if (value := getattr(args, key, None)) is not None}
+    given |= {key: value for key in JOB_OPTIONS if key != "slurm" and (value := getattr(args, key, None)) is not None}
+    if args.slurm is not None:
+        given["slurm"] = _slurm(given.get("slurm"), args.slurm)
     given["labels"] = {**_labels(given.get("labels", {})), **dict(args.label)}
     name = args.name if args.name is not None else content.get("job_name", f"job-{uuid.uuid4().hex[:12]}")
     try:
         return model.from_dict(model.Job, {**given, "name": name, "trigger": model.Trigger.CLI.value})
     except ValueError as error:
         raise InvalidJobError(f"the job: {error}") from None
+
+
+def _slurm(in_file: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    from air_executor.slurm import options
+
+    of_file = {} if in_file is None else options.read(in_file, "the job: 'slurm'")
+    return options.combine(of_file, options.read_pairs(pairs, "--slurm"))
 
 
 def _labels(value: Any) -> dict[str, str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from air_executor import definitions, model
@@ -77,7 +77,7 @@ def check(options: object, where: str = "slurm", *, lenient: bool = False) -> No
         where: how the error calls them.
         lenient: whether an unknown one is passed over: a newer version may have written it.
     """
-    if not isinstance(options, Mapping):
+    if not isinstance(options, dict):
         raise InvalidJobError(f"{where} must be a table of options, not {type(options).__name__}")
     for name, value in options.items():
         if name not in NAMES:
@@ -101,7 +101,7 @@ def expected(name: str) -> str:
 
 def _why_no_text(value: object) -> str | None:
     sound = isinstance(value, str) and 0 < len(value) <= MAX_TEXT and not value.startswith("-")
-    return None if sound and _is_printable(str(value)) and " " not in str(value) else _must("", value)
+    return None if sound and _is_printable(str(value)) and " " not in str(value) else must_be("", value)
 
 
 def _why_no_gres(value: object) -> str | None:
@@ -109,26 +109,26 @@ def _why_no_gres(value: object) -> str | None:
 
 
 def _why_no_whole(value: object) -> str | None:
-    return None if _is_whole(value) and 1 <= value <= _MAX_NUMBER else _must("cpus", value)  # type: ignore[operator]
+    return None if _is_whole(value) and 1 <= value <= _MAX_NUMBER else must_be("cpus", value)  # type: ignore[operator]
 
 
 def _why_no_memory(value: object) -> str | None:
     try:
-        return None if memory_mb(value) <= _MAX_NUMBER else _must("memory", value)
+        return None if memory_mb(value) <= _MAX_NUMBER else must_be("memory", value)
     except ValueError:
-        return _must("memory", value)
+        return must_be("memory", value)
 
 
 def _why_no_time(value: object) -> str | None:
     try:
-        return None if 0 < time_seconds(value) <= _MAX_NUMBER else _must("time", value)
+        return None if 0 < time_seconds(value) <= _MAX_NUMBER else must_be("time", value)
     except ValueError:
-        return _must("time", value)
+        return must_be("time", value)
 
 
 def _why_no_extra(value: object) -> str | None:
     if not isinstance(value, (list, tuple)):
-        return _must("extra", value)
+        return must_be("extra", value)
     return next((why for number, item in enumerate(value, 1) if (why := _why_no_flag(number, item))), None)
 
 
@@ -136,7 +136,7 @@ def _why_no_flag(number: int, item: object) -> str | None:
     """Names the flag at most: its value may be anything."""
     found = _FLAG.match(item) if isinstance(item, str) and len(item) <= MAX_TEXT and _is_printable(item) else None
     if found is None:
-        return f"{_must('extra')}; number {number} is none"
+        return f"{must_be('extra')}; number {number} is none"
     flag, value = found.groups()
     if meant := [name for name in (flag, *_REFUSED) if name in _REFUSED and name.startswith(flag)]:
         short = "" if meant[0] == flag else f", which may be short for --{meant[0]}"
@@ -170,7 +170,8 @@ _CHECKS: Mapping[str, Callable[[object], str | None]] = {
 _NOTHING = object()
 
 
-def _must(name: str, value: object = _NOTHING) -> str:
+def must_be(name: str, value: object = _NOTHING) -> str:
+    """What an option may be, and what it is instead if that is given."""
     return f"must be {expected(name)}" + ("" if value is _NOTHING else f", not {_show(value)}")
 
 
@@ -221,9 +222,27 @@ def time_seconds(value: object) -> int:
 # --- What is asked for ---
 
 
-def from_texts(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were typed, or came of a template: digits become a number where an option may be one."""
-    return {name: _from_text(name, value) for name, value in options.items()}
+def read(given: object, where: str = "slurm", *, typed: bool = False) -> dict[str, Any]:
+    """What a program gives, where None asks for nothing; raises as `check`.
+
+    Args:
+        where: how the error calls it.
+        typed: whether digits are a number where an option may be one: what was typed, or comes of a template.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidJobError(f"{where} must be a table of options, not {type(given).__name__}")
+    asked = {name: value for name, value in given.items() if value is not None}
+    if typed:
+        asked = {name: _from_text(name, value) for name, value in asked.items()}
+    check(asked, where)
+    return asked
+
+
+def read_pairs(pairs: Iterable[tuple[str, str]], where: str) -> dict[str, Any]:
+    """What was typed as `name=value`, each `extra` being one flag more; raises as `check`."""
+    pairs = list(pairs)
+    flags = [value for name, value in pairs if name == "extra"]
+    return read({**dict(pairs), **({"extra": flags} if flags else {})}, where, typed=True)
 
 
 def _from_text(name: str, value: Any) -> Any:
@@ -232,11 +251,19 @@ def _from_text(name: str, value: Any) -> Any:
 
 def combine(defaults: Mapping[str, Any], asked: Mapping[str, Any] | None) -> dict[str, Any]:
     """What is asked for, and the defaults for the rest. `extra` is that of the defaults, and then what is asked for."""
-    given = {name: value for name, value in (asked or {}).items() if value is not None}
-    combined = {**defaults, **given}
+    combined = {**defaults, **(asked or {})}
     if "extra" in combined:
-        combined["extra"] = [*defaults.get("extra", ()), *given.get("extra", ())]
+        combined["extra"] = [*defaults.get("extra", ()), *(asked or {}).get("extra", ())]
     return combined
+
+
+def describe(options: Mapping[str, Any]) -> str:
+    """Options in one line, for people."""
+    return ", ".join(f"{name}={_plain(value)}" for name, value in options.items()) or "what the cluster has by default"
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def of_job(job: model.Job, defaults: Mapping[str, Any], grace: float = 10.0) -> dict[str, Any]:

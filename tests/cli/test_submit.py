@@ -34,13 +34,17 @@ def test_all_options(cli: Cli) -> None:
     words = [
         *("--name", "all", "--queue", "q", "--priority", "-3", "--label", "a=1", "--label", "b=x=y"),
         *("--env", "A=1", "--env", "B=", "--cwd", "sub", "--timeout", "2m", "--memory-mb", "100"),
-        *("--nice", "5", "--max-parallel", "2"),
+        *("--nice", "5", "--max-parallel", "2", "--slurm", "partition=gpu", "--slurm", "cpus=4"),
+        *("--slurm", "extra=--exclusive", "--slurm", "extra=--nice=1"),
     ]
     assert cli("submit", *words, "--", "true").stdout == "all\n"
     job, (task,) = cli.api.get_job("all"), cli.api.get_tasks("all")
     assert (job.queue, job.priority, job.labels) == ("q", -3, {"a": "1", "b": "x=y"})
     assert (job.timeout, job.memory_mb, job.nice, job.max_parallel) == (120.0, 100, 5, 2)
     assert (task.env, task.cwd) == ({"A": "1", "B": ""}, str(cli.cwd / "sub"))
+    assert job.slurm == {"partition": "gpu", "cpus": 4, "extra": ["--exclusive", "--nice=1"]}
+    assert cli.json("show", "all")["job"]["slurm"] == job.slurm
+    assert "slurm      partition=gpu, cpus=4, extra=--exclusive --nice=1\n" in cli("show", "all").stdout
 
 
 def test_json(cli: Cli) -> None:
@@ -53,6 +57,7 @@ GRAPH = {
     "job_name": "graph",
     "priority": 1,
     "labels": {"from": "file"},
+    "slurm": {"cpus": 2, "memory": "4G", "extra": ["--exclusive"]},
     "tasks": [
         {"id": "one", "command": "true", "cwd": "/", "env": {"A": "file", "B": "file"}},
         {"id": "two", "command": "true", "dependencies": ["one"], "cwd": "below", "timeout": 5},
@@ -64,9 +69,11 @@ GRAPH = {
 def test_tasks_of_a_file(cli: Cli, where: str) -> None:
     (cli.cwd / "tasks.json").write_text(json.dumps(GRAPH))
     given = ("tasks.json", "") if where == "file" else ("-", json.dumps(GRAPH))
-    cli("submit", "--file", given[0], "--env", "A=flag", "--label", "by=flag", "--priority", "2", stdin=given[1])
+    flags = ("--env", "A=flag", "--label", "by=flag", "--priority", "2", "--slurm", "cpus=8")
+    cli("submit", "--file", given[0], *flags, stdin=given[1])
     job, tasks = cli.api.get_job("graph"), cli.api.get_tasks("graph")
     assert (job.priority, job.labels) == (2, {"from": "file", "by": "flag"})
+    assert job.slurm == {"cpus": 8, "memory": "4G", "extra": ["--exclusive"]}
     assert [(task.id, task.cwd, task.dependencies) for task in tasks] == [
         ("one", "/", []),
         ("two", str(cli.cwd / "below"), ["one"]),

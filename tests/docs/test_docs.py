@@ -13,6 +13,7 @@ import pytest
 
 from air_executor import blueprints, doctor, model, parameters, pipelines, settings
 from air_executor.paths import Home
+from air_executor.slurm import options
 from air_executor.testing import end_everything
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,16 @@ def test_every_option_of_a_runner_is_documented() -> None:
         assert f"AIR_EXECUTOR_RUNNER_{item.name.upper()}" in text, item.name
     for item in fields(settings.RetentionSettings):
         assert f"AIR_EXECUTOR_RETENTION_{item.name.upper()}" in text, item.name
+    for item in fields(settings.SlurmSettings):
+        assert f"AIR_EXECUTOR_SLURM_{item.name.upper()}" in text, item.name
+    for name in {item.name for item in fields(settings.QueueSettings)} - {"slurm"} | set(options.NAMES):
+        assert f"`{name}`" in text, name
+
+
+def test_every_option_of_slurm_is_documented() -> None:
+    text = (ROOT / "docs" / "slurm.md").read_text()
+    for name in options.NAMES:
+        assert f"`{name}`" in text, name
 
 
 def test_every_check_of_doctor_is_documented() -> None:

@@ -99,11 +99,13 @@ def test_what_is_given_arrives(home: Home, api: AirExecutorClient) -> None:
         memory_mb=512,
         output_mb=5,
         on_failure="stop",
+        slurm={"partition": "p-{{ ds }}", "cpus": "{{ 2 + 2 }}", "extra": ["--comment={{ ds }}"]},
         execution_timeout=timedelta(minutes=2),
     )
     job = submit_only(operator, api)
     assert (job.name, job.queue, job.priority, job.max_parallel) == ("report-2026-01-31", "heavy", 3, 2)
     assert (job.memory_mb, job.output_mb, job.on_failure, job.timeout) == (512, 5, "stop", 120.0)
+    assert job.slurm == {"partition": "p-2026-01-31", "cpus": 4, "extra": ["--comment=2026-01-31"]}
     first, second = api.get_tasks(job.name)
     assert first.args == ["2026-01-31"] and (second.dependencies, second.retries) == (["a"], 2)
 
@@ -199,6 +201,8 @@ def cycle() -> list[dict[str, Any]]:
         ({"tasks": TRUE, "max_parallel": 0}, "max_parallel must be a positive whole number"),
         ({"tasks": TRUE, "labels": {"a": 1}}, "labels map text to text"),
         ({"tasks": TRUE, "on_failure": "explode"}, "on_failure"),
+        ({"tasks": TRUE, "slurm": {"cpus": "{{ ds }}"}}, "slurm 'cpus' must be a whole number of at least 1, not"),
+        ({"tasks": TRUE, "slurm": "gpu"}, "slurm must be a table of options, not str"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused(

@@ -11,6 +11,7 @@ import pytest
 from airflow.executors.base_executor import ExecutorConf
 
 from air_executor.errors import SettingsError
+from air_executor.paths import Home
 from airflow_plugin import config
 
 ENVIRONMENT = {"AIRFLOW_HOME": "/af"}
@@ -49,6 +50,16 @@ def test_options() -> None:
     assert (options.start_runner, options.slots, options.queues) == (False, 3, ("a", "b"))
     assert options.python == sys.executable
     assert load(token_lifetime="90").token_lifetime == 90.0
+
+
+def test_the_runner_serves_the_queues_that_have_a_table_unless_they_are_chosen(home: Home) -> None:
+    home.config.write_text("[queues.gpu]\nlauncher = 'slurm'\n[queues.default]\n[runner]\nslots = 'x'\n")
+    assert config.served(load(base_path=str(home.root))) == ("default", "gpu")
+    assert config.served(load(base_path=str(home.root), queues="a")) == ("a",)
+    home.config.write_text("[queues.gpu]\nlauncher = 'slurp'\n")
+    with pytest.raises(SettingsError, match="launcher must be one of local, slurm"):
+        config.served(load(base_path=str(home.root)))
+    assert config.served(load(base_path=str(home.root), queues="a")) == ("a",)
 
 
 def test_the_runner_serves_the_default_queue_of_airflow() -> None:

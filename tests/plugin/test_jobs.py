@@ -101,6 +101,8 @@ def test_only_text_is_in_labels() -> None:
         ({"timeout": 1.5}, TaskOptions(timeout=1.5)),
         ({"memory_mb": 512, "nice": 5}, TaskOptions(memory_mb=512, nice=5)),
         ({"queue": "gpu"}, TaskOptions(queue="gpu")),
+        ({"slurm": {"cpus": 4, "time": "1:00:00", "qos": None}}, TaskOptions(slurm={"cpus": 4, "time": "1:00:00"})),
+        ({"slurm": {}}, TaskOptions(slurm={})),
         ({"queue": None, "timeout": None}, TaskOptions()),
         ({"pod_override": object()}, TaskOptions()),
         ({"KubernetesExecutor": {"image": "x"}, "timeout": 3}, TaskOptions(timeout=3)),
@@ -116,7 +118,7 @@ def test_executor_config(given: Any, expected: TaskOptions) -> None:
     [
         ("fast", "executor_config must be a dictionary, not str"),
         ({"memory": 1}, "unknown option 'memory'; did you mean 'memory_mb'?"),
-        ({"cpus": 4}, "unknown option 'cpus'; known are env, timeout, memory_mb, output_mb, queue, nice"),
+        ({"cpus": 4}, "unknown option 'cpus'; known are env, timeout, memory_mb, output_mb, queue, nice, slurm"),
         ({"env": "A=1"}, "executor_config 'env' must be a dictionary, not str"),
         ({"env": {"A": 1}}, "executor_config 'env': the environment variable A must be text"),
         ({"env": {"A=B": "1"}}, "'A=B' is not the name of an environment variable"),
@@ -128,6 +130,9 @@ def test_executor_config(given: Any, expected: TaskOptions) -> None:
         ({"nice": "low"}, "executor_config 'nice' must be a whole number"),
         ({"queue": "a queue"}, "executor_config 'queue' 'a queue' must start with a letter or digit"),
         ({"queue": 3}, "executor_config 'queue' must be a text"),
+        ({"slurm": "gpu"}, "executor_config 'slurm' must be a table of options, not str"),
+        ({"slurm": {"cpu": 4}}, "executor_config 'slurm' has the unknown option 'cpu'; did you mean cpus?"),
+        ({"slurm": {"cpus": "4"}}, "executor_config 'slurm' 'cpus' must be a whole number of at least 1, not '4'"),
     ],
 )
 def test_wrong_executor_config_is_named(given: Any, message: str) -> None:
@@ -144,10 +149,11 @@ def test_the_value_of_a_variable_is_in_no_message() -> None:
 
 def test_options_of_a_task_reach_its_job() -> None:
     limits = {"timeout": 60, "memory_mb": 256, "output_mb": 32, "nice": 3, "queue": "gpu", "env": {"MODE": "slow"}}
-    built = build(fleet.make_task(executor_config=limits, queue="other"))
+    built = build(fleet.make_task(executor_config={**limits, "slurm": {"gres": "gpu:1"}}, queue="other"))
     job, [task] = built.job, built.tasks
     assert (job.timeout, job.memory_mb, job.output_mb, job.nice, job.queue) == (60, 256, 32, 3, "gpu")
-    assert task.env == {"MODE": "slow"}
+    assert task.env == {"MODE": "slow"} and job.slurm == {"gres": "gpu:1"}
+    assert build(fleet.make_task()).job.slurm is None
 
 
 @pytest.mark.parametrize(("weight", "priority"), [(5, 5), (-3, -3), (2**40, 2**31 - 2), (-(2**40), 1 - 2**31)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -181,6 +182,20 @@ def test_how_the_runner_of_an_executor_is_started(home: Home) -> None:
         *("--preload", "airflow_plugin.workload", "--embedded"),
     ]
     assert start.python == sys.executable
+
+
+def test_queues_that_cannot_be_known_are_those_of_the_last_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options, started = config.Options(home.root, "default", ("default",)), []
+    monkeypatch.setattr(keeper.subprocess, "Popen", lambda command, **_: started.append(json.loads(command[-1])))
+    kept = RunnerKeeper(home, OPTIONS, wanted=True, queues=lambda: config.served(options))
+    for text in ("[queues.gpu]\n", "[queues.gpu]\nlauncher = 'slurp'\n", "[queues.cpu]\n"):
+        home.config.write_text(text)
+        kept._start()
+        kept.close()
+    assert [each["options"]["queues"] for each in started] == [["default", "gpu"]] * 2 + [["default", "cpu"]]
+    assert "not 'slurp'; until that is put right, the runner serves default, gpu" in caplog.text
 
 
 def test_the_executor_starts_it_with_its_first_breath(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:

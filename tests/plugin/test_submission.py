@@ -96,6 +96,7 @@ def test_connection_tests_begin_however_many_wait(home: Home) -> None:
     ("changes", "reason"),
     [
         ({"executor_config": {"memroy_mb": 1}}, "did you mean 'memory_mb'?"),
+        ({"executor_config": {"slurm": {"extra": ["--wrap=x"]}}}, "'slurm' 'extra' may not hold --wrap"),
         ({"queue": "not a queue"}, "the queue 'not a queue'"),
     ],
 )

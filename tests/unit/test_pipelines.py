@@ -262,6 +262,49 @@ def test_a_pipeline_becomes_a_job(home: Home) -> None:
     assert (second.id, second.dependencies, second.memory_mb) == ("second-mon", ["first"], 2)
 
 
+ON_SLURM = """
+environments.prod.slurm = { partition = "big", extra = ["--nice=${nice}"] }
+params.cpus = { type = "integer", default = 4 }
+params.hours = { type = "integer", default = 2 }
+params.nice = { default = "5" }
+
+[slurm]
+partition = "p-${nice}"
+cpus = "${cpus}"
+memory = "${cpus}G"
+time = "${hours}:00:00"
+array = 10
+extra = ["--exclusive"]
+
+[[tasks]]
+command = "true"
+"""
+
+
+def test_what_a_pipeline_asks_of_slurm(home: Home) -> None:
+    expected = {"partition": "p-5", "cpus": 4, "memory": "4G", "time": "2:00:00", "array": 10, "extra": ["--exclusive"]}
+    assert render(home, ON_SLURM).job.slurm == expected
+    both = {"partition": "big", "cpus": 8, "memory": "8G", "extra": ["--exclusive", "--nice=5"]}
+    assert render(home, ON_SLURM, "prod", cpus=8).job.slurm == expected | both
+    given = pipelines.submission(home, "p", slurm={"partition": "mine", "extra": ["--comment=x"]}).job.slurm
+    assert given == expected | {"partition": "mine", "extra": ["--exclusive", "--comment=x"]}
+    assert render(home, TASKS).job.slurm is None
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"cpus": 0}, "slurm cpus must be a whole number of at least 1, and ${cpus} makes it something else"),
+        ({"nice": f"a {SECRET}"}, "slurm partition must be a text without blanks"),
+        ({"hours": -1}, "slurm time must be minutes, or one of Slurm's forms"),
+    ],
+)
+def test_parameters_that_make_no_option_of_slurm(home: Home, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(errors.InvalidParameterError) as caught:
+        render(home, ON_SLURM, **given)
+    assert says in str(caught.value) and SECRET not in str(caught.value)
+
+
 def test_an_environment_changes_what_it_names(home: Home) -> None:
     made = render(home, FULL, "prod", day="mon")
     assert (made.job.queue, made.job.priority, made.job.timeout) == ("big", 2, 60)
@@ -358,6 +401,19 @@ def test_a_pipeline_may_have_every_option_that_a_submitted_file_may(key: str) ->
             "params.x.type = 'number'" + TASKS + "timeout = '${x}0'",
             "should be a number, or one placeholder and nothing",
         ),
+        ("slurm = 7" + TASKS, "slurm: 'slurm' should be dict[str, Any], is int"),
+        ("slurm.cpu = 7" + TASKS, "slurm: cpu is unknown; did you mean cpus?"),
+        ("slurm.cpus = '4'" + TASKS, "slurm: cpus must be a whole number of at least 1, not '4'"),
+        ("slurm.extra = ['--wrap=x']" + TASKS, "slurm: extra may not hold --wrap"),
+        ("slurm.qos = '${x}'" + TASKS, "slurm: ${x} is no declared parameter"),
+        ("params.x = {}\nslurm.cpus = '${x}'" + TASKS, "slurm: cpus needs a parameter of the type integer"),
+        ("params.x = {}\nslurm.extra = '${x}'" + TASKS, "slurm: extra must be a list of flags for sbatch"),
+        ("params.x = {}\nslurm.qos = ['${x}']" + TASKS, "slurm: qos must be a text"),
+        (
+            "params.x = {}\nslurm.qos = '${x}'\nslurm.memory = 'x'" + TASKS,
+            "slurm: memory must be MiB as a whole number",
+        ),
+        ("environments.x.slurm.array = 0" + TASKS, "[environments.x] slurm: array must be a whole number"),
         (TASKS + "id = '../x'", "task ../x: id: the task id '../x' must start"),
         (TASKS + "id = 'a'\ndependencies = ['b']", "task a: dependencies: 'b' is not a task of this pipeline"),
         (TASKS + "dependencies = ['${x}', '${y}']", "${y} is no declared parameter"),

@@ -174,8 +174,27 @@ def test_memory(value: Any, mib: int) -> None:
 
 
 def test_what_was_typed_becomes_numbers_where_there_may_be_some() -> None:
-    typed = {"cpus": "4", "memory": " 512 ", "time": "1:00:00", "array": "x", "partition": "7", "extra": ["--a"]}
-    assert options.from_texts(typed) == typed | {"cpus": 4, "memory": 512}
+    typed = {"cpus": "4", "memory": " 512 ", "time": "1:00:00", "array": "x", "partition": "7"}
+    with pytest.raises(InvalidJobError, match="--slurm 'array' must be a whole number of at least 1, not 'x'"):
+        options.read(typed, "--slurm", typed=True)
+    del typed["array"]
+    assert options.read(typed, typed=True) == typed | {"cpus": 4, "memory": 512}
+    with pytest.raises(InvalidJobError, match="slurm 'cpus' must be a whole number"):
+        options.read(typed)
+
+
+def test_what_was_given_as_pairs() -> None:
+    pairs = [("cpus", "2"), ("extra", "--exclusive"), ("qos", "x"), ("cpus", "4"), ("extra", "--nice=1")]
+    expected = {"cpus": 4, "extra": ["--exclusive", "--nice=1"], "qos": "x"}
+    assert options.read_pairs(pairs, "--slurm") == expected
+    assert options.describe(expected) == "cpus=4, extra=--exclusive --nice=1, qos=x"
+    assert options.describe({}) == "what the cluster has by default"
+
+
+def test_none_asks_for_nothing() -> None:
+    assert options.read({"cpus": None, "qos": "x"}) == {"qos": "x"}
+    with pytest.raises(InvalidJobError, match="it must be a table of options, not NoneType"):
+        options.read(None, "it")
 
 
 # --- What a job asks for ---
@@ -183,7 +202,7 @@ def test_what_was_typed_becomes_numbers_where_there_may_be_some() -> None:
 
 def test_what_a_job_asks_for_goes_before_the_defaults_and_flags_are_added() -> None:
     defaults = {"partition": "gpu", "cpus": 2, "extra": ["--exclusive"]}
-    asked = {"cpus": 4, "time": 5, "qos": None, "extra": ["--nice=1"]}
+    asked = {"cpus": 4, "time": 5, "extra": ["--nice=1"]}
     expected = {"partition": "gpu", "cpus": 4, "time": 5, "extra": ["--exclusive", "--nice=1"]}
     assert options.combine(defaults, asked) == expected
     assert options.combine(defaults, None) == defaults == options.combine({}, defaults)
