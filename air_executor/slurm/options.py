@@ -250,10 +250,19 @@ def _from_text(name: str, value: Any) -> Any:
 
 
 def combine(defaults: Mapping[str, Any], asked: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What is asked for, and the defaults for the rest. `extra` is that of the defaults, and then what is asked for."""
-    combined = {**defaults, **(asked or {})}
+    """What is asked for, and the defaults for the rest. `extra` is that of the defaults, and then what is asked for.
+
+    Memory is asked for in one way: Slurm refuses a job that has `memory` and one of the flags `--mem-per-...`.
+    """
+    asked = asked or {}
+    left = dict(defaults)
+    if "memory" in asked and "extra" in left:
+        left["extra"] = [flag for flag in left["extra"] if not _is_other_memory(flag)]
+    if any(map(_is_other_memory, asked.get("extra", ()))):
+        left.pop("memory", None)
+    combined = {**left, **asked}
     if "extra" in combined:
-        combined["extra"] = [*defaults.get("extra", ()), *(asked or {}).get("extra", ())]
+        combined["extra"] = [*left.get("extra", ()), *asked.get("extra", ())]
     return combined
 
 
@@ -277,14 +286,15 @@ def of_job(job: model.Job, defaults: Mapping[str, Any], grace: float = 10.0) -> 
     options = combine(defaults, asked)
     if job.timeout is not None and "time" not in asked:
         options["time"] = min(math.ceil((job.timeout + grace + START_SECONDS) / 60), _MAX_NUMBER // 60)
-    if job.memory_mb is not None and "memory" not in asked and not _has_other_memory(options):
+    if job.memory_mb is not None and "memory" not in asked and not any(map(_is_other_memory, options.get("extra", ()))):
         options["memory"] = min(job.memory_mb + OWN_MB, _MAX_NUMBER)
     return options
 
 
-def _has_other_memory(options: Mapping[str, Any]) -> bool:
-    flags = [str(item)[2:].partition("=")[0] for item in options.get("extra", ())]
-    return any(flag.startswith("mem") and each.startswith(flag) for flag in flags for each in _OTHER_MEMORY)
+def _is_other_memory(item: str) -> bool:
+    """Whether a flag is one of `_OTHER_MEMORY`, or may be short for it."""
+    flag = item[2:].partition("=")[0]
+    return flag.startswith("mem") and any(each.startswith(flag) for each in _OTHER_MEMORY)
 
 
 # --- For sbatch ---

@@ -210,6 +210,20 @@ def test_what_a_job_asks_for_goes_before_the_defaults_and_flags_are_added() -> N
 
 
 @pytest.mark.parametrize(
+    ("defaults", "asked", "expected"),
+    [
+        ({"memory": "1G"}, {"extra": ["--mem-per-cpu=1G"]}, {"extra": ["--mem-per-cpu=1G"]}),
+        ({"extra": ["--mem-per-g=1", "--exclusive"]}, {"memory": 5}, {"memory": 5, "extra": ["--exclusive"]}),
+        ({"memory": "1G", "extra": ["--nice=1"]}, {"memory": 5}, {"memory": 5, "extra": ["--nice=1"]}),
+    ],
+)
+def test_memory_is_asked_for_in_one_way(
+    defaults: dict[str, Any], asked: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert options.combine(defaults, asked) == expected
+
+
+@pytest.mark.parametrize(
     ("job", "defaults", "expected"),
     [
         ({}, {"time": 60, "memory": "1G"}, {"time": 60, "memory": "1G"}),
