@@ -128,6 +128,7 @@ class HeldJob:
 
     def back_to_queue(self, *, by: str, why: str, blame: model.Blame = model.Blame.JOB) -> None:
         """working -> waiting, for a job of which nothing ran."""
+        _files.discard(self.paths.slurm)  # first: an agent that starts late finds that it is not wanted
         self.job.crashes += blame is model.Blame.JOB
         self.job.losses += blame is model.Blame.RUNNER
         self.job.runner = self.job.started_at = None
@@ -155,7 +156,7 @@ class HeldJob:
         job.attempt, job.crashes, job.losses = job.attempt + 1, 0, 0
         job.queued_at = model.now()
         job.runner = job.exit = job.usage = job.started_at = job.finished_at = None
-        for path in (self.paths.cancel, self.paths.cuts, self.paths.peak):
+        for path in (self.paths.cancel, self.paths.cuts, self.paths.peak, self.paths.slurm):
             _files.discard(path)
         temporaries.remove(self.paths.added)
         self._write_beside(self.paths.tasks, _json.pretty(store.tasks_content(job, self.tasks)))

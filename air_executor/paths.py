@@ -139,6 +139,16 @@ class JobPaths:
         return self.root / "result.json"
 
     @cached_property
+    def slurm(self) -> Path:
+        """What was submitted to Slurm for the current start of the job, and what Slurm said of it."""
+        return self.root / "slurm.json"
+
+    @cached_property
+    def slurm_log(self) -> Path:
+        """What Slurm and the batch script say on the node, before and beside the tasks."""
+        return self.root / "slurm.log"
+
+    @cached_property
     def added(self) -> Path:
         """Where somebody asks for more tasks while the job runs; made by the first who does."""
         return self.root / "added"
@@ -294,6 +304,32 @@ class Home:
     @cached_property
     def pipelines(self) -> Path:
         return self.root / "pipelines"
+
+    @cached_property
+    def slurm(self) -> Path:
+        """What concerns Slurm and no single job; made by the first runner that uses it."""
+        return self.root / "slurm"
+
+    @cached_property
+    def slurm_id(self) -> Path:
+        """By what this home's submissions are told from those of another."""
+        return self.slurm / "id"
+
+    @cached_property
+    def slurm_conditions(self) -> Path:
+        return self.slurm / "runners"
+
+    def slurm_condition(self, runner_id: str) -> Path:
+        """What a runner last heard of Slurm."""
+        return self.slurm_conditions / f"{runner_id}.json"
+
+    @cached_property
+    def slurm_arrays(self) -> Path:
+        return self.slurm / "arrays"
+
+    def slurm_array(self, submission: str) -> Path:
+        """Whose jobs are the elements of a job array, and what Slurm says of each."""
+        return self.slurm_arrays / submission
 
     @cached_property
     def index(self) -> Path:

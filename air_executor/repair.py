@@ -88,6 +88,7 @@ def resolve(
     holder: str | None = None,
     outcome: model.Exit | None = None,
     blame: model.Blame | None = None,
+    keep: bool = False,
 ) -> Verdict:
     """Bring a job to rest whose ephemeral runner is gone.
 
@@ -97,13 +98,14 @@ def resolve(
         holder: who has the claim; it is given up.
         outcome: how the ephemeral runner ended, if that is known.
         blame: what kept it from starting, if that is known.
+        keep: whether the holder keeps the claim of a job that waits again, and sees to its next start.
 
     Returns:
         What was done; LEAVE if a process still holds the job, or if there is no such job.
     """
     try:
         with held.HeldJob.acquire(home, name) as job:
-            return _resolve_held(job, why, by, holder, outcome, blame)
+            return _resolve_held(job, why, by, holder, outcome, blame, keep=keep)
     except JobBusyError:
         return Verdict.LEAVE
     except (NotFoundError, InvalidNameError):
@@ -122,7 +124,14 @@ def resolve(
 
 
 def _resolve_held(
-    job: held.HeldJob, why: str, by: str, holder: str | None, outcome: model.Exit | None, blame: model.Blame | None
+    job: held.HeldJob,
+    why: str,
+    by: str,
+    holder: str | None,
+    outcome: model.Exit | None,
+    blame: model.Blame | None,
+    *,
+    keep: bool,
 ) -> Verdict:
     request = read_cancel(job)
     started = any(task.has_started for task in job.tasks)
@@ -133,6 +142,8 @@ def _resolve_held(
     verdict = judge(job.job, started=started, cancel_asked=request is not None, blame=blame)
     if verdict is Verdict.QUEUE:
         job.back_to_queue(by=by, why=why, blame=blame)
+        if keep:
+            return verdict
         if holder is None or not (job.home.claims(holder) / job.job.name).exists():
             spool.enqueue(job.home, job.job)
         else:

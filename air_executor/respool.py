@@ -94,9 +94,13 @@ def requeue_lost(home: Home, name: str, job: model.Job | None = None) -> bool:
 
 
 def _is_lost(home: Home, job: model.Job) -> bool:
-    if job.state is not JobState.WAITING or spool.marker_of(job).path(home).is_file():
-        return False
-    return not any((home.claims(holder) / job.name).is_file() for holder in spool.holders(home))
+    return job.state is JobState.WAITING and not has_place(home, job)
+
+
+def has_place(home: Home, job: model.Job) -> bool:
+    """Whether a job stands in its queue, or anybody has claimed it."""
+    in_queue = job.state is JobState.WAITING and spool.marker_of(job).path(home).is_file()
+    return in_queue or any((home.claims(holder) / job.name).is_file() for holder in spool.holders(home))
 
 
 def _may_live(job: model.Job) -> bool:

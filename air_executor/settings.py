@@ -118,6 +118,18 @@ class Settings:
         """What is set for a queue, also for one without a table."""
         return self.queues.get(name) or QueueSettings()
 
+    @property
+    def far_queues(self) -> frozenset[str]:
+        """Those whose jobs go to Slurm, each for itself."""
+        return frozenset(name for name, queue in self.queues.items() if queue.launcher == queuetables.SLURM) - (
+            self.pilot_queues
+        )
+
+    @property
+    def pilot_queues(self) -> frozenset[str]:
+        """Those whose jobs are run by pilots."""
+        return frozenset(name for name, queue in self.queues.items() if queue.pilots)
+
     def slurm_options(self, job: Job) -> dict[str, Any] | None:
         """What Slurm is asked for a job, its queue's defaults and its limits included; None if the job runs here.
 

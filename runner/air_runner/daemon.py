@@ -26,7 +26,7 @@ from pathlib import Path
 
 from air_executor import audit, model, orders, processes, settings
 from air_executor.paths import Home
-from air_executor.settings import RetentionSettings, RunnerSettings
+from air_executor.settings import RetentionSettings, RunnerSettings, Settings
 from air_executor.watch import Watch
 from air_runner import (
     __version__,
@@ -47,6 +47,7 @@ from air_runner.guard import SpoolGuard
 from air_runner.launchers import Event, Exited, Launched, Refused
 from air_runner.launching import Launching
 from air_runner.reaping import Reaper
+from air_runner.slurm.contact import Contact
 from air_runner.stops import Stops
 from air_runner.takeover import Takeover
 from air_runner.trouble import safely
@@ -74,6 +75,7 @@ class Runner:
         ready_fd: where to write one byte when the runner is ready.
         group: the control group that it is in.
         retention: which jobs that are over it keeps; None: all.
+        chosen: what else config.toml says, of queues and of Slurm.
     """
 
     def __init__(
@@ -86,13 +88,15 @@ class Runner:
         ready_fd: int | None = None,
         retention: RetentionSettings | None = None,
         group: cgroups.Group | None = None,
+        chosen: Settings | None = None,
     ) -> None:
+        self.chosen = chosen or Settings()
         self.home, self.settings, self.id = home, settings, runner_id
         self.ready_fd, self.embedded, self.group = ready_fd, embedded, group
         self.orphans: orphans.Orphans | None = None
         """Only a runner in a process of its own may take it that all children are its own."""
         self.selector = selectors.DefaultSelector()
-        self.work = Work(home, runner_id, settings.queues)
+        self.work = Work(home, runner_id, settings.queues, self.chosen)
         self.stops = Stops(self.work, settings.grace)
         self.limits = enforcement.Enforcement(home, settings.output_mb, self.stops.stop)
         self.launching = Launching(self.work, settings, self.limits, self._on_events)
@@ -132,6 +136,7 @@ class Runner:
         self.guard.make()
         rules = taskloop.Rules(self.settings.grace, self.settings.output_mb)
         self.launching.open(self.settings.launcher, rules, self.selector)
+        self.work.cluster = Contact(self.home, self.id, self.chosen, rules, self.selector, self._left_slurm)
         self.watch = Watch([self.home.spool], self.pipe.wake, recursive=True)
         self.watch.start()
         safely("recovery", self.takeover.recover)
@@ -157,6 +162,8 @@ class Runner:
         self.watch.stop()
         self.upkeep.stop()
         self.pruner.stop()
+        if self.work.cluster is not None:
+            safely("Slurm", self.work.cluster.close)
         if self.launching.forks is not None:
             self.launching.forks.close()
         self.notes.add(audit.ENDED, by=self.work.by, why=f"{running} jobs go on" if leaving else "")
@@ -178,9 +185,11 @@ class Runner:
         seen = self.pipe.read()
         if seen & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
             safely("a signal", self._on_request_to_end)
-        forks = self.launching.forks
+        forks, cluster = self.launching.forks, self.work.cluster
         for pid, status in signals.reap().items():
-            if forks is not None and pid in forks.pids:
+            if cluster is not None and pid in cluster.pids:
+                cluster.died(pid)
+            elif forks is not None and pid in forks.pids:
                 forks.died(pid)
             else:
                 if forks is not None and pid not in self.work.running.pids:
@@ -190,6 +199,10 @@ class Runner:
         self.work.tally.add(metrics.EVENTS, count=len(paths))
         for path in paths:
             safely(str(path), self._noticed, path)
+
+    def _left_slurm(self, name: str) -> None:
+        self.work.queues.release(name)
+        self.work.tally.left_slurm(name)
 
     def _on_request_to_end(self) -> None:
         action = "abort" if self.work.course.stopping else "stop"
@@ -254,6 +267,7 @@ class Runner:
             safely("the queues", self.work.queues.look)
             safely("the requests to stop", self.stops.look)
         safely("starting jobs", self.launching.fill_slots)
+        safely("jobs for Slurm", self.launching.fill_slurm)
         safely("jobs that others wait for", self.launching.fill_places)
         safely("the idle time", self._linger, moment)
 
@@ -291,13 +305,14 @@ class Runner:
         if self.group is not None:
             self.group.sweep()
         if self.orphans is not None:
-            forks = self.launching.forks
-            self.orphans.kill({*self.work.running.pids, *(forks.pids if forks is not None else ())})
+            forks, cluster = self.launching.forks, self.work.cluster
+            helpers = (forks.pids if forks is not None else set()) | (cluster.pids if cluster is not None else set())
+            self.orphans.kill({*self.work.running.pids, *helpers})
 
     def _linger(self, moment: float) -> None:
         """End when there is nothing to do and nobody who may want something."""
         wanted = self.settings.linger and self.presence.is_wanted(self.settings.linger, moment)
-        if self.work.running or self.work.queues.backlog.known or not self.settings.linger:
+        if self.work.has_any or not self.settings.linger:
             self.busy_at = moment
         elif moment - self.busy_at > self.settings.linger and not wanted:
             why = f"nothing to do for {self.settings.linger:.0f} s and no submitter is there"
@@ -359,6 +374,8 @@ class Runner:
         self.presence.beat(working=len(self.work.running), draining=self.work.course.draining, ill=ill)
         if forks is not None:
             forks.check()
+        if self.work.cluster is not None:
+            self.work.cluster.check()
 
     def _publish(self) -> None:
         """Let others know what was counted and how things are; as old as the last heartbeat at most."""

@@ -66,14 +66,29 @@ class Launching:
         """Start what may start now."""
         queues = self._work.queues
         while self._may_start(time.monotonic()) and (marker := queues.backlog.pop()) is not None:
-            if self._work.has(marker.job):
-                queues.hold(marker)
-                continue
-            try:
-                if spool.claim(self._work.home, marker, self._work.runner_id):
-                    self._launch(marker)
-            except OSError as error:
-                self._start_later(marker, error)
+            self._start(marker)
+
+    def fill_slurm(self) -> None:
+        """Take what goes to Slurm, and no slot."""
+        while self._may_fill_slurm() and (marker := self._work.queues.far.pop()) is not None:
+            self._start(marker)
+
+    def _start(self, marker: spool.Marker) -> None:
+        try:
+            if not self._is_in_hand(marker) and spool.claim(self._work.home, marker, self._work.runner_id):
+                self._launch(marker)
+        except OSError as error:
+            self._start_later(marker, error)
+
+    def _is_in_hand(self, marker: spool.Marker) -> bool:
+        """Whether the runner has the job already, and knows now that it waits: again, or its claim was lost."""
+        if not self._work.has(marker.job):
+            return False
+        if self._work.cluster is None or not self._work.has_in_slurm(marker.job):
+            self._work.queues.hold(marker)
+        elif spool.claim(self._work.home, marker, self._work.runner_id):
+            self._work.cluster.take(marker.job)
+        return True
 
     def fill_places(self) -> None:
         """Start jobs that others of this runner wait for, also if all slots are taken, or it drains."""
@@ -92,10 +107,12 @@ class Launching:
                 if full:
                     self._work.queues.places.take(marker.job, host)
                 self._launch(marker)
+                if marker.job not in self._work.running:
+                    self._work.queues.places.ended(marker.job)
 
     def due(self) -> list[str]:
         """What of the clock's the next start waits for, if something could start."""
-        if not ((len(self._work.queues.backlog) and self._has_room()) or self._has_places()):
+        if not ((len(self._work.queues.backlog) and self._has_room()) or self._has_places() or self._may_fill_slurm()):
             return []
         return [max("start", "pace", key=lambda name: self._work.clock.due.get(name, 0.0))]
 
@@ -106,6 +123,17 @@ class Launching:
         wait = self._pacer.seconds_to_wait(self._work.running, moment)
         self._work.clock.not_before("pace", moment + wait)
         return wait == 0 and self._work.clock.is_due("start", moment)
+
+    def _may_take(self) -> bool:
+        return (
+            self._work.queues.paused is not None
+            and not self._work.course.draining
+            and self._work.clock.is_due("start", time.monotonic())
+        )
+
+    def _may_fill_slurm(self) -> bool:
+        cluster = self._work.cluster
+        return bool(len(self._work.queues.far)) and cluster is not None and cluster.has_room and self._may_take()
 
     def _has_room(self) -> bool:
         if self._work.queues.paused is None or self._work.course.draining or self._warming():
@@ -127,7 +155,7 @@ class Launching:
     def _start_later(self, marker: spool.Marker, error: OSError) -> None:
         """The system refuses, which is not the job's fault: neither it nor those after it are tried for a while."""
         log.error("cannot start %s: %s; trying again in %.0f s", marker.job, error, clock.START_PAUSE)
-        self._work.queues.backlog.add(marker)
+        self._work.queues.add(marker)
         self._work.clock.start_later()
 
     # --- How ---
@@ -138,6 +166,9 @@ class Launching:
             job = store.read(self._work.home, name)
         except (CorruptFileError, NotFoundError, ValueError):
             self._give_up(name)
+            return
+        if self._work.cluster is not None and self._work.cluster.wants(job):
+            self._work.cluster.take(name)
             return
         running = self._limits.watch(job)
         running.waited = time.time() - marker.queued_at

@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import logging.handlers
 import os
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from air_executor import _files, paths, processes, report, runners, settings, store, validation
+from air_executor import paths, processes, runners, settings, store, validation
 from air_executor.errors import AirExecutorError, RunnerError
 from air_executor.paths import Home
-from air_runner import cgroups
+from air_runner import cgroups, logs
 from air_runner.daemon import Runner
 
 log = logging.getLogger("air_runner")
@@ -62,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = Home(paths.find_home(options.home))
         store.ensure_home(home)
-        _log_to(home, detached=options.detached)
+        logs.begin(home, terminal=not options.detached)  # detached, standard error is the log file already
         flags = {name: getattr(options, name) for name in FLAGS}
         loaded = settings.load(home)
         chosen = settings.override(loaded.runner, flags)
@@ -82,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
                 ready_fd=options.ready_fd,
                 retention=loaded.retention,
                 group=group,
+                chosen=loaded,
             )
             return runner.run()
     except RunnerError as error:
@@ -115,29 +114,3 @@ def _choose_id(home: Home, name: str | None) -> str:
     validation.check_name("the runner's name", name, 100)
     runners.check_free(home, name, runners.observe(home, name))  # early, where the error can still be shown
     return name
-
-
-def _log_to(home: Home, *, detached: bool) -> None:
-    """To logs/runner.log, and to the terminal in the foreground. Detached, standard error is the log file already."""
-    formatter = LogFormatter()
-    os.close(_files.open_to_append(home.runner_log))  # private from its first byte
-    handlers: list[logging.Handler] = [logging.handlers.WatchedFileHandler(home.runner_log)]
-    if not detached:
-        handlers.append(logging.StreamHandler())
-    for handler in handlers:
-        handler.setFormatter(formatter)
-        logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
-    logging.getLogger("watchdog").setLevel(logging.WARNING)
-
-
-class LogFormatter(logging.Formatter):
-    """One line for a message, whatever others put into it, such as why they steer; a traceback has its own."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s [%(process)d] %(message)s", "%Y-%m-%dT%H:%M:%S")
-        self.converter = time.gmtime
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """What stands before a traceback."""
-        return report.one_line(super().formatMessage(record))

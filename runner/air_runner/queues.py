@@ -6,7 +6,7 @@ Which job may start next is answered here; whether one may start now is `launchi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from air_executor import pauses, spool
 from air_executor.paths import Home
@@ -21,13 +21,18 @@ class Queues:
 
     Args:
         served: their names.
+        far: those of them whose jobs go to Slurm, and take no slot here.
+        left: those of them that pilots drain.
     """
 
-    def __init__(self, home: Home, served: Iterable[str]) -> None:
+    def __init__(
+        self, home: Home, served: Iterable[str], far: Collection[str] = (), left: Collection[str] = ()
+    ) -> None:
         self._home, self._served = home, tuple(served)
+        self._is_far, self._is_left = frozenset(far), frozenset(left)
         self._paused: frozenset[str] | None = None
         self._early: dict[str, spool.Marker] = {}
-        self.backlog = Backlog()
+        self.backlog, self.far = Backlog(), Backlog()
         self.places = Places(home, ())
 
     @property
@@ -39,18 +44,27 @@ class Queues:
         """Other queues from now on; what waits in them is found by the next look."""
         self._served = tuple(queues)
         self.backlog.keep_only(self._served)
+        self.far.keep_only(self._served)
         self._serve_places()
 
     def note(self, queue: str, file_name: str) -> None:
         """There is a new file in a queue."""
         marker = spool.parse_marker(queue, file_name)
-        if marker and queue in self._served:
-            self.backlog.add(marker)
+        if marker and queue in self._served and queue not in self._is_left:
+            self.add(marker)
+
+    def add(self, marker: spool.Marker) -> None:
+        """A job waits that this runner may start."""
+        (self.far if marker.queue in self._is_far else self.backlog).add(marker)
 
     def look(self) -> None:
         """Look at the spool itself, for what the watch did not say."""
-        self.backlog.replace(marker for queue in self._served for marker in spool.waiting(self._home, queue))
+        self.backlog.replace(self._waiting(set(self._served) - self._is_far - self._is_left))
+        self.far.replace(self._waiting(self._is_far & set(self._served)))
         self.places.look()
+
+    def _waiting(self, queues: Iterable[str]) -> Iterator[spool.Marker]:
+        return (marker for queue in queues for marker in spool.waiting(self._home, queue))
 
     def heed_pauses(self) -> None:
         """Look which queues are paused."""
@@ -59,6 +73,7 @@ class Queues:
             log.info("paused queues: %s", ", ".join(sorted(paused)) or "none")
             self._paused = paused
             self.backlog.pause(paused)
+            self.far.pause(paused)
             self._serve_places()
 
     def _serve_places(self) -> None:
@@ -71,4 +86,4 @@ class Queues:
     def release(self, job_name: str) -> None:
         """The last attempt of a job has gone."""
         if marker := self._early.pop(job_name, None):
-            self.backlog.add(marker)
+            self.add(marker)

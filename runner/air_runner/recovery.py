@@ -15,7 +15,9 @@ from air_executor import _files, model, processes, repair, runners, spool, store
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
+from air_executor.slurm import record
 from air_runner import ours, supervise
+from air_runner.slurm.contact import Contact
 
 log = logging.getLogger(__name__)
 
@@ -48,23 +50,38 @@ def decide(*, alive: bool | None, locked: bool) -> Fate:
     return Fate.LEAVE if locked else Fate.RESOLVE
 
 
-def recover(home: Home, runner_id: str, watched: Collection[str], seen: Sightings) -> Iterator[Adopted | str]:
+@dataclass(frozen=True)
+class Submitted:
+    """A job that is in Slurm, or goes there."""
+
+    job: str
+
+
+def recover(
+    home: Home, runner_id: str, watched: Collection[str], seen: Sightings, cluster: Contact | None = None
+) -> Iterator[Adopted | Submitted | str]:
     """Go through the claims of dead runners and those of ours that we do not watch.
 
     Args:
         watched: the jobs that this runner knows to be running.
         seen: what this runner has seen of the others.
+        cluster: the one who sees to jobs in Slurm. Those of others are left to a runner that can ask Slurm.
 
     Yields:
         Jobs to watch from now on, and the names of jobs that were brought to rest.
     """
     for holder, name in list(repair.abandoned_claims(home, seen)):
+        if record.exists(home.job(name)) and (cluster is None or not cluster.can_ask):
+            continue
         spool.take_over(home, name, holder, runner_id)
         spool.remove_holder(home, holder)  # which is gone; when this was the last of its claims
     for name in spool.claimed(home, runner_id):
         if name not in watched:
             try:
-                yield from _recover_one(home, runner_id, name, seen)
+                if cluster is not None and cluster.owns(name):
+                    yield Submitted(name)
+                else:
+                    yield from _recover_one(home, runner_id, name, seen)
             except (OSError, AirExecutorError) as error:  # a job that cannot be looked at must not hide the others
                 log.error("cannot recover %s: %s; trying again", name, error)
     runners.forget_dead(home, seen)  # last: what is known of a dead runner is part of the reasons above

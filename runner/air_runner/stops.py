@@ -47,7 +47,9 @@ class Stops:
     def stop_if_asked(self, name: str) -> None:
         """The same for one job."""
         running = self._work.running.get(name)
-        if running is not None and repair.read_stop_request(self._work.home, name):
+        if self._work.cluster is not None and name in self._work.cluster:
+            self._work.cluster.stop(name)
+        elif running is not None and repair.read_stop_request(self._work.home, name):
             running.stop(self._grace)
         elif running is None:
             self._drop_stale_request(name)

@@ -40,8 +40,12 @@ class Takeover:
         """Look once; again soon, if there is more than can be done at once."""
         work, deadline = self._work, time.monotonic() + LONGEST
         watched = work.running.names | set(work.endings)
-        for found in recovery.recover(work.home, work.runner_id, watched, self._seen):
-            if isinstance(found, recovery.Adopted):
+        watched |= work.cluster.names if work.cluster is not None else set()
+        for found in recovery.recover(work.home, work.runner_id, watched, self._seen, work.cluster):
+            if isinstance(found, recovery.Submitted):
+                if work.cluster is not None:
+                    work.cluster.take(found.job)
+            elif isinstance(found, recovery.Adopted):
                 safely(f"the takeover of {found.job.name}", self._adopt, found)
             else:
                 log.warning("recovered %s", found)

@@ -46,6 +46,10 @@ class Tally(metrics.Counts):
         elif verdict is not None or end.pid != NOT_OURS:
             self._read_end(name, seconds)
 
+    def left_slurm(self, name: str) -> None:
+        """A job is not in Slurm any more; mostly because it is over."""
+        self._read_end(name, None)
+
     def recovered(self, name: str) -> None:
         """A job of a runner that is gone was brought to rest."""
         self.add(metrics.RECOVERIES)

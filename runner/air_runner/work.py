@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from air_executor.paths import Home
+from air_executor.settings import Settings
 from air_runner.clock import Clock
 from air_runner.course import Course
 from air_runner.endings import Endings
 from air_runner.jobs import RunningJobs
 from air_runner.queues import Queues
+from air_runner.slurm.contact import Contact
 from air_runner.tally import Tally
 
 
@@ -22,28 +24,42 @@ class Work:
 
     Args:
         served: the queues that it serves at first.
+        chosen: what config.toml says.
     """
 
-    def __init__(self, home: Home, runner_id: str, served: Iterable[str]) -> None:
+    def __init__(self, home: Home, runner_id: str, served: Iterable[str], chosen: Settings | None = None) -> None:
         self.home, self.runner_id = home, runner_id
         self.by = f"runner {runner_id}"
         """Who does something, in the journals."""
         self.course = Course()
         self.clock = Clock()
-        self.queues = Queues(home, served)
+        chosen = chosen or Settings()
+        self.queues = Queues(home, served, chosen.far_queues, chosen.pilot_queues)
         self.running = RunningJobs()
         self.endings = Endings(home, runner_id, self.by)
         """Of jobs whose ephemeral runner is gone, and whose end could not be written yet. They keep their slots."""
         self.tally = Tally(home, tuple(served))
+        self.cluster: Contact | None = None
+        """Of the jobs that go to Slurm; they take no slots."""
 
     def has(self, job_name: str) -> bool:
         """Whether a job is in the hands of this runner, running or not quite over."""
-        return job_name in self.running or job_name in self.endings
+        return job_name in self.running or job_name in self.endings or self.has_in_slurm(job_name)
+
+    def has_in_slurm(self, job_name: str) -> bool:
+        """Whether a job is in Slurm, or about to be."""
+        return self.cluster is not None and job_name in self.cluster
 
     @property
     def busy(self) -> int:
         """How many jobs it has in its hands."""
         return len(self.running) + len(self.endings)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether a job is in its hands, wherever it runs, or waits for it."""
+        waiting = self.queues.backlog.known or self.queues.far.known
+        return bool(self.running) or bool(waiting) or bool(self.cluster)
 
     @property
     def is_over(self) -> bool:

@@ -14,7 +14,7 @@ from air_executor import AirExecutorClient, JobState, audit, orders, pauses, run
 from air_executor.paths import Home
 from air_executor.testing import RunnerProcess, end_everything, wait_for
 from air_runner.guard import SpoolGuard
-from air_runner.main import LogFormatter
+from air_runner.logs import LogFormatter
 from tests.unit.test_repair import GONE
 
 RUNNER = "steered"

@@ -1,0 +1,103 @@
+"""How a runner and Slurm get on: `slurm/runners/<runner id>.json`, for `status`, `doctor` and pages.
+
+Written by the runner whenever something has changed, and removed when it ends. For people: nothing depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from air_executor import _files, model, validation
+from air_executor.errors import CorruptFileError
+from air_executor.paths import Home
+
+SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A job that could not be submitted, or not be started."""
+
+    at: str
+    job: str
+    queue: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A pilot allocation."""
+
+    name: str
+    queue: str
+    id: str | None
+    state: str
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a runner last heard of Slurm."""
+
+    runner: str
+    at: str
+    answered_at: str | None = None
+    """When Slurm last answered; None if it never did."""
+    trouble: str | None = None
+    """What it says instead of an answer."""
+    trouble_since: str | None = None
+    to_submit: int = 0
+    """Jobs that are to be submitted."""
+    unsure: int = 0
+    """Jobs that were submitted without an answer: whether Slurm has them, its next answer tells."""
+    held_on: int = 0
+    """Jobs that are over for Slurm, while a process still holds them."""
+    states: dict[str, int] = field(default_factory=dict)
+    """Jobs in Slurm, by state."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Those that wait there, by what for."""
+    refusals: tuple[Refusal, ...] = ()
+    """The last few."""
+    pilots: tuple[Pilot, ...] = ()
+    polls: int = 0
+    """How often Slurm was asked for all jobs."""
+
+
+def write(home: Home, condition: Condition) -> None:
+    """Write it whole.
+
+    Raises:
+        OSError: the home refused.
+    """
+    _files.make_directory(home.slurm_conditions)
+    content: dict[str, Any] = {"schema": model.SCHEMA, **asdict(condition)}
+    _files.replace_object(home.slurm_condition(condition.runner), content)
+
+
+def remove(home: Home, runner_id: str) -> None:
+    """The runner has ended."""
+    _files.discard(home.slurm_condition(runner_id))
+
+
+def read_all(home: Home) -> Iterator[Condition]:
+    """Those of all runners that use Slurm, or did when they were killed; what cannot be read is passed over."""
+    try:
+        names = sorted(path.name.removesuffix(SUFFIX) for path in home.slurm_conditions.glob(f"*{SUFFIX}"))
+    except OSError:
+        return
+    for name in names:
+        if validation.is_name(name) and (found := _read(home, name)) is not None:
+            yield found
+
+
+def _read(home: Home, runner_id: str) -> Condition | None:
+    try:
+        content = _files.read_object(home.slurm_condition(runner_id))
+        values = {item.name: content[item.name] for item in fields(Condition) if item.name in content}
+        values["refusals"] = tuple(Refusal(**entry) for entry in values.get("refusals", ()))
+        values["pilots"] = tuple(Pilot(**entry) for entry in values.get("pilots", ()))
+        return Condition(**values)
+    except (OSError, CorruptFileError, TypeError, AttributeError):
+        return None
