@@ -25,8 +25,9 @@ class Row(NamedTuple):
     id: str
     name: str
     state: str
-    reason: str
     nodes: str
+    reason: str
+    """Last, for it is text of any kind."""
 
 
 class Cluster:
@@ -67,8 +68,8 @@ class Cluster:
 
     def squeue(self, *flags: str) -> list[Row]:
         """All jobs that Slurm knows, also those that are over."""
-        shown = self.run("squeue", "--noheader", "--states=all", "--format=%i|%j|%T|%r|%N", *flags).stdout
-        return [Row(*line.split("|")) for line in shown.splitlines()]
+        shown = self.run("squeue", "--noheader", "--states=all", "--format=%i|%j|%T|%N|%r", *flags).stdout
+        return [Row(*line.split("|", 4)) for line in shown.splitlines()]
 
     def state(self, job_id: str) -> str:
         """The state of one job, or nothing if Slurm does not know it."""

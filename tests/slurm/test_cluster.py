@@ -124,6 +124,7 @@ def test_frozen_controller_answers_again(cluster: Cluster) -> None:
         (("up", "x", "99"), {}, "NODES is at most 32: 99"),
         (("up", "x"), {"AUTH": "magic"}, "AUTH is none or munge, not 'magic'"),
         (("up", "x"), {"REQUEUE_WAIT": "3"}, "REQUEUE_WAIT is at least 5"),
+        (("up", "x"), {"EXTRA": "MinJobAge=3\n clustername = theirs"}, "EXTRA cannot set any of ClusterName, Slurm"),
         (("kill", "x", "n1", "--everything"), {}, "kill takes DIR and slurmctld or a node"),
         (("restart", "x"), {}, "restart takes DIR and slurmctld or a node"),
         (("down",), {}, "down takes DIR"),
