@@ -157,7 +157,9 @@ def _resolve_held(
         job.finish(JobState.COMPLETED, outcome, by=by)
     else:
         crashes = f" ({LIMITS[blame]} times before a task started)" if not started else ""
-        job.finish(JobState.FAILED, outcome or model.Exit(ExitKind.RUNNER_LOST, why + crashes), by=by)
+        cancelled = outcome is not None and outcome.kind is ExitKind.CANCELLED  # not here, but where it ran
+        state = JobState.CANCELLED if cancelled else JobState.FAILED
+        job.finish(state, outcome or model.Exit(ExitKind.RUNNER_LOST, why + crashes), by=by)
     if holder is not None:
         spool.drop_claim(job.home, holder, job.job.name)
     return verdict

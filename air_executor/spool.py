@@ -109,6 +109,11 @@ def requeue(home: Home, job: model.Job, holder: str) -> Marker:
     return marker
 
 
+def give_back(home: Home, job: model.Job, holder: str) -> bool:
+    """Put a claimed job back in its queue, unless somebody has taken the claim over meanwhile."""
+    return _move_claim(home.claims(holder) / job.name, marker_of(job).path(home))
+
+
 def drop_claim(home: Home, holder: str, job_name: str) -> None:
     """Forget a claimed job: it is over."""
     _files.discard(home.claims(holder) / job_name)

@@ -124,9 +124,10 @@ class Cluster:
 
     def give_back(self) -> None:
         """The runner ends: what Slurm does not have goes back into its queue."""
+        self._teller.close()
         for tracked in self._jobs.values():
             if decisions.stage(tracked) is Stage.TO_SUBMIT:
-                spool.requeue(self._home, tracked.job, self._id)
+                spool.give_back(self._home, tracked.job, self._id)
 
     # --- Claims ---
 

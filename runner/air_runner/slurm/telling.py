@@ -74,3 +74,7 @@ class Teller:
         if self._written is None or replace(now, at=self._written.at) != self._written:
             self._written = replace(now, at=model.now())
             condition.write(self._home, self._written)
+
+    def close(self) -> None:
+        """The runner has ended."""
+        condition.remove(self._home, self._now.runner)
