@@ -11,6 +11,7 @@ from typing import Any
 
 from air_executor import pauses, remedies
 from air_executor.paths import Home, command
+from air_executor.slurm import standing
 
 _BAD = frozenset({"down", "unhealthy"})
 _START = "start one with"
@@ -108,6 +109,8 @@ class Status:
     queues: list[QueueStatus] = field(default_factory=list)
     working: list[JobStatus] = field(default_factory=list)
     failures: list[JobStatus] = field(default_factory=list)
+    slurm: list[standing.Standing] = field(default_factory=list)
+    """How the runners that use Slurm and it get on."""
     drained: list[remedies.Drained] = field(default_factory=list)
     """The runners that live and take no jobs, and who wanted it."""
     airflow: str | None = None
@@ -146,7 +149,7 @@ class Trouble:
     """Something that should be otherwise; `status` and `doctor` say it in the same words."""
 
     about: str
-    """home, component, runner or queue."""
+    """home, component, runner, queue or slurm."""
     text: str
     advice: str = ""
     """What the command in `fix` does."""
@@ -174,6 +177,7 @@ def find_troubles(status: Status) -> list[Trouble]:
         ),
         *_runner_troubles(home, status),
         *_queue_troubles(home, status),
+        *(Trouble("slurm", each.text, each.advice, each.fix) for each in standing.problems(status.slurm)),
     ]
 
 

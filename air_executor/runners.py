@@ -312,6 +312,7 @@ def forget_dead(home: Home, seen: Sightings) -> None:
             _files.discard(home.runner_metrics(info.id))
             if spool.remove_holder(home, info.id):
                 home.runner(info.id).unlink(missing_ok=True)
+                _files.discard(home.slurm_condition(info.id))
                 orders.drop(home, info.id)
     for path in told:
         if not home.runner(path.stem).exists():
@@ -322,8 +323,12 @@ def forget_dead(home: Home, seen: Sightings) -> None:
 
 
 def _told(home: Home) -> list[Path]:
-    """The files with metrics; none where a link leads to, such as to node_exporter's: there others have theirs."""
-    return [] if home.metrics.is_symlink() else list(home.metrics.glob("*.prom"))
+    """The files with metrics, and with what was heard of Slurm.
+
+    None of metrics where a link leads to, such as to node_exporter's: there others have theirs.
+    """
+    metrics = [] if home.metrics.is_symlink() else home.metrics.glob("*.prom")
+    return [*metrics, *home.slurm_conditions.glob("*.json")]
 
 
 def _last_line(log: Path, offset: int) -> str:

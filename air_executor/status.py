@@ -22,6 +22,7 @@ from air_executor.health import ComponentStatus, JobStatus, QueueStatus, RunnerS
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
+from air_executor.slurm import standing
 
 LOOK_BACK = 200
 """How many jobs are read at most to find the latest failures."""
@@ -59,6 +60,7 @@ def gather(home: Home, start: str | None = None) -> Status:
         components=gather_components(home),
         runners=gather_runners(home, infos, seen),
         queues=queues,
+        slurm=gather_slurm(home, alive),
         drained=remedies.draining(home, alive),
         airflow=gather_airflow(home, queues),
         working=gather_working(home),
@@ -178,6 +180,12 @@ def gather_queues(home: Home, alive: Sequence[runners.RunnerInfo]) -> list[Queue
             oldest = max(0.0, time.time() - min(moments)) if moments else None
             found.append(QueueStatus(name, len(moments), oldest, served_by, paused.get(name)))
     return found
+
+
+def gather_slurm(home: Home, alive: Iterable[runners.RunnerInfo]) -> list[standing.Standing]:
+    """How the runners that use Slurm and it get on."""
+    holding = {holder for holder in spool.holders(home) if spool.claimed(home, holder)}
+    return standing.gather(home, {info.id for info in alive}, holding)
 
 
 def gather_airflow(home: Home, queues: Iterable[QueueStatus]) -> str | None:

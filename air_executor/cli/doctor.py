@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from air_executor.paths import Home
 
 _TEXT = """\
-Look for what is wrong with the home, its filesystem, the settings, runners and
-Airflow's configuration, and say how to put it right.
+Look for what is wrong with the home, its filesystem, the settings, runners,
+Airflow's configuration and Slurm, and say how to put it right.
 
 --fix does what is safe of that: modes and missing directories of the home,
 temporary files and runners' files that dead processes left, the spool, damaged
 caches. It touches no job, no process, nothing of Airflow and nothing of another
 user, says what it did, and looks again. --fix --dry-run says what it would do.
+
+--slurm-probe submits a small job to Slurm for each queue that has its jobs
+there, which looks at the home, its locks, Python and the clock from a node.
 
 The exit code is 0 if all is well, 1 if there is a warning or a problem."""
 
@@ -41,6 +44,7 @@ def add(commands: arguments.Commands) -> None:
         examples=("air-executor doctor", "air-executor doctor --fix --dry-run", "air-executor doctor --fix"),
     )
     parser.add_argument("--fix", action="store_true", help="do what is safe, and look again")
+    parser.add_argument("--slurm-probe", action="store_true", help="let a small job of Slurm look at the home, too")
     parser.add_argument("--dry-run", action="store_true", help="with --fix: only say what it would do")
 
 
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError("--dry-run says what --fix would do; give both")
     home = lookup.find_home(args)
     ask = doctor.once(doctor.ask_airflow)
-    findings = _look(home, ask, quiet=args.json)
+    findings = _look(home, ask, quiet=args.json, probe=args.slurm_probe)
     fixed = _fix(args, home, ask, findings) if args.fix else []
     well = all(finding.level is doctor.Level.OK for finding in findings)
     if args.json:
@@ -60,11 +64,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def _look(home: Home, ask: doctor.Ask, *, quiet: bool) -> list[doctor.Finding]:
+def _look(home: Home, ask: doctor.Ask, *, quiet: bool, probe: bool = False) -> list[doctor.Finding]:
     from air_executor import doctor
 
     findings = []
-    for finding in doctor.examine(home, ask):
+    for finding in doctor.examine(home, ask, probe=probe):
         findings.append(finding)
         if not quiet:
             _say(finding)

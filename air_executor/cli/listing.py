@@ -68,8 +68,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.say_json([model.to_dict(job) for job in shown])
         return 0
-    headers = ("NAME", "STATE", "QUEUE", "CREATED", "TOOK", "EXIT")
-    output.table(headers, [_row(job) for job in shown], flexible=_CUT, optional=("QUEUE", "TOOK"))
+    headers: tuple[str, ...] = ("NAME", "STATE", "QUEUE", "CREATED", "TOOK", "EXIT")
+    rows = [_row(job) for job in shown]
+    there = [_in_slurm(home, job) for job in shown]
+    if any(there):
+        headers, rows = (*headers, "IN SLURM"), [(*row, said) for row, said in zip(rows, there, strict=True)]
+    output.table(headers, rows, flexible=_CUT, optional=("QUEUE", "TOOK"))
     if len(found) > len(shown):
         output.note(f"there are more; --all shows them all, --limit N the newest (now {limit})")
     return 0
@@ -101,6 +105,14 @@ def _fits(job: model.Job, args: argparse.Namespace) -> bool:
 def _row(job: model.Job) -> tuple[Any, ...]:
     age = output.duration(_age(job.created_at))
     return (job.name, job.state.value, job.queue, f"{age} ago", output.duration(took(job)), _exit(job))
+
+
+def _in_slurm(home: Home, job: model.Job) -> str:
+    """How a job stands there that is not over: `PENDING (Resources)`."""
+    from air_executor.slurm import standing
+
+    found = None if job.state.terminal else standing.read_job(home, job)
+    return "" if found is None else found.brief
 
 
 def took(job: model.Job) -> float | None:

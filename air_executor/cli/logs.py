@@ -1,4 +1,4 @@
-"""`logs`: what the tasks of a job wrote, also while they write it.
+"""`logs`: what the tasks of a job wrote, also while they write it; and what was written beside it, where Slurm ran it.
 
 `--json` prints one line {"task", "text"} for every piece, in the order in which it was read.
 
@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from air_executor.cli import arguments, lookup, output
-from air_executor.errors import CorruptFileError, NotFoundError, WaitTimeoutError
+from air_executor.errors import CorruptFileError, InvalidInputError, NotFoundError, WaitTimeoutError
 
 if TYPE_CHECKING:
     from air_executor import model
@@ -33,10 +33,17 @@ def add(commands: arguments.Commands) -> None:
         "logs",
         run,
         help="print what the tasks of a job wrote",
-        examples=("air-executor logs nightly -f", "air-executor logs nightly task-2 -n 100"),
+        examples=(
+            "air-executor logs nightly -f",
+            "air-executor logs nightly task-2 -n 100",
+            "air-executor logs nightly --slurm",
+        ),
     )
     parser.add_argument("job", metavar="JOB", help="a job's name, the start of it, or its id")
     parser.add_argument("task", metavar="TASK", nargs="?", help="only this task (default: all of them)")
+    parser.add_argument(
+        "--slurm", action="store_true", help="what Slurm and the batch script said on the node, instead of the tasks"
+    )
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job is over")
     parser.add_argument("-n", "--lines", type=arguments.whole, metavar="N", help="only the last lines of each task")
 
@@ -45,12 +52,20 @@ def run(args: argparse.Namespace) -> int:
     """Print, and follow if asked to."""
     client = lookup.open_client(args)
     name = lookup.find_job(client.home, args.job)
+    if args.slurm and args.task is not None:
+        raise InvalidInputError("--slurm is of the job as a whole; leave out TASK")
     if args.follow:
-        follow(client, name, args.task, lines=args.lines, as_json=args.json)
+        follow(client, name, args.task, lines=args.lines, as_json=args.json, slurm=args.slurm)
         return 0
-    tails = _tails(client, name, args.task, args.lines)
+    tails = _slurm_tails(client, name, args.lines) if args.slurm else _tails(client, name, args.task, args.lines)
     _print_new(tails, _Printer(len(tails) > 1, args.json), last=True)
-    if not any(tail.path.is_file() for tail in tails):
+    if any(tail.path.is_file() for tail in tails):
+        return 0
+    there = [] if args.slurm else _slurm_tails(client, name, args.lines)
+    if any(tail.path.is_file() for tail in there):
+        output.note(f"no task of the job {name} has written anything yet; this is what was said on its node (--slurm)")
+        _print_new(there, _Printer(len(there) > 1, args.json), last=True)
+    else:
         output.note(f"the job {name} is {client.get_job(name).state} and has written nothing yet")
     return 0
 
@@ -63,13 +78,17 @@ def follow(
     lines: int | None = None,
     as_json: bool = False,
     timeout: float | None = None,
+    slurm: bool = False,
 ) -> model.Job:
     """Print what a job writes until it is over.
+
+    Args:
+        slurm: what is said on its node, instead of what its tasks write.
 
     Raises:
         WaitTimeoutError: it is not over after `timeout` seconds.
     """
-    tails = _tails(client, name, task, lines)
+    tails = _slurm_tails(client, name, lines) if slurm else _tails(client, name, task, lines)
     printer = _Printer(len(tails) > 1, as_json)
     deadline = None if timeout is None else time.monotonic() + timeout
     pause = _FIRST_PAUSE
@@ -125,6 +144,17 @@ def _tails(client: AirExecutorClient, name: str, task: str | None, lines: int | 
     if task is not None and task not in ids:
         raise NotFoundError(f"the job {name} has no task {task}; it has {', '.join(ids[:10])}")
     return [Tail(each, paths.log(each), lines) for each in ids if task in (None, each)]
+
+
+def _slurm_tails(client: AirExecutorClient, name: str, lines: int | None) -> list[Tail]:
+    """What was said on the node; of an element of a job array, Slurm's own words are in a file beside it."""
+    from air_executor.cli.tails import Tail
+    from air_executor.slurm import record
+
+    job = client.get_job(name)
+    return [
+        Tail(title, path, lines) for title, path in zip(("node", "slurm"), record.logs(client.home, job), strict=False)
+    ]
 
 
 def _print_new(tails: list[Tail], printer: _Printer, *, last: bool) -> bool:

@@ -1,8 +1,9 @@
 """`show`: one job with its tasks and its history. Never an environment, never a workload.
 
 `--json` prints {"job": as state.json has it, "tasks": as tasks.json has them, without "env", "events": [...], "result":
-{...}, "paused": why a job that waits will not start now, or null, "waits": the same, or that no
-runner serves its queue}; keys that this version does not know are left out.
+{...}, "slurm": how it stands in Slurm, or null, "paused": why a job that waits will not start now, or null, "waits":
+the same, or that no runner serves its queue, or what it waits for in Slurm}; keys that this version does not know are
+left out.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def add(commands: arguments.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the job."""
     from air_executor import journal
+    from air_executor.slurm import standing
 
     client = lookup.open_client(args)
     name = lookup.find_job(client.home, args.job)
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
             {
                 **facts,
                 "result": _result(client, job, tasks),
+                "slurm": standing.to_dict(standing.read_job(client.home, job)),
                 "paused": paused(client.home, job),
                 "waits": waits(client.home, job),
             }
@@ -65,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     paths = client.home.job(name)
     result = paths.result if paths.result.exists() else None
-    output.pairs({**job_facts(job), "waits": waits(client.home, job), "directory": paths.root, "result": result})
+    places = {"directory": paths.root, "result": result}
+    output.pairs({**job_facts(job), "in slurm": in_slurm(client.home, job), "waits": waits(client.home, job), **places})
     _show_tasks(tasks if args.all else tasks[:SHOWN])
     _show_history(events if args.all else events[-SHOWN:])
     if not args.all and max(len(tasks), len(events)) > SHOWN:
@@ -94,12 +98,23 @@ def paused(home: Home, job: model.Job) -> str | None:
     return f"its queue is {found}"
 
 
+def in_slurm(home: Home, job: model.Job) -> str | None:
+    """How a job stands in Slurm, in a sentence, if it was submitted there."""
+    from air_executor.slurm import standing
+
+    found = standing.read_job(home, job)
+    return None if found is None else found.sentence
+
+
 def waits(home: Home, job: model.Job) -> str | None:
-    """Why a job will not start now, in a sentence: somebody paused its queue, or nobody serves it."""
+    """Why a job will not start now, in a sentence: Slurm, a pause of its queue, or nobody who serves it."""
     from air_executor import remedies
+    from air_executor.slurm import standing
 
     if job.state != "waiting":
         return None
+    if there := standing.waits(standing.read_job(home, job), job):
+        return there
     return paused(home, job) or remedies.describe(home, job.queue)
 
 

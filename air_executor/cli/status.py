@@ -1,7 +1,7 @@
 """`status`: whether everything runs, and what is going on.
 
 `--json` prints what `air_executor.health.Status.to_dict` returns: {"status", "problems", "home", "at", "exists",
-"start", "components", "runners", "queues", "working", "failures"}, and "version". The exit code is 0 healthy,
+"start", "components", "runners", "queues", "slurm", "working", "failures"}, and "version". The exit code is 0 healthy,
 1 degraded, 2 not running.
 """
 
@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from air_executor import __version__
-from air_executor.cli import arguments, lookup, output
+from air_executor.cli import arguments, listing, lookup, output
 
 if TYPE_CHECKING:
     from air_executor.health import JobStatus, QueueStatus, Status
+    from air_executor.slurm.standing import Standing
 
 _TEXT = """\
 Show whether everything runs, and what is going on: the parts of Airflow that
@@ -24,8 +25,10 @@ start-dev.sh started, runners, queues, working jobs and the latest failures.
 
 The exit code is 0 if all is healthy, 1 if it is degraded (something that
 should be up is down, jobs wait in a queue that nobody serves, a runner died
-with jobs in its hands), 2 if nothing runs."""
+with jobs in its hands, Slurm does not answer or will never start a job), 2 if
+nothing runs."""
 
+REFUSALS_SHOWN = 5
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -75,7 +78,7 @@ def _show(found: Status) -> None:
     for problem in found.problems:
         # Not wrapped: it may end with a command, which one copies as a whole.
         output.say(f"  {output.paint('!', 'yellow')} {output.clean(problem)}")
-    for show in (_components, _runners, _queues):
+    for show in (_components, _runners, _queues, _slurm):
         show(found)
     _jobs("WORKING JOB", found.working, _working_row, ("QUEUE", "FOR", "RUNNER"))
     _jobs("LATEST FAILURE", found.failures, _failure_row, ("AGO", "WHY"))
@@ -130,6 +133,51 @@ def show_queues(found: Sequence[QueueStatus]) -> None:
         output.table([*headers, "PAUSED"], rows, flexible=("QUEUE", "PAUSED"), wrapped="PAUSED")
     else:
         output.table(headers, [row[:-1] for row in rows], flexible=("QUEUE",))
+
+
+def _slurm(found: Status) -> None:
+    if not found.slurm:
+        return
+    output.say()
+    held = any(each.held_on for each in found.slurm)
+    headers = ["SLURM, OF RUNNER", "ANSWERS", "TO SUBMIT", "WAITING", "RUNNING", *(["OVER, BUT HELD"] if held else [])]
+    rows = [
+        (each.runner, _answers(each), each.to_submit, each.waiting, each.running, *((each.held_on,) if held else ()))
+        for each in found.slurm
+    ]
+    output.table(headers, rows, flexible=headers[:2], notes=[_notes(each) for each in found.slurm])
+    _slurm_details([each for each in found.slurm if each.alive])
+
+
+def _answers(standing: Standing) -> str:
+    since = standing.trouble_since if standing.answers is False else standing.at if not standing.alive else None
+    return standing.sentence + (f", for {output.duration(listing.between(since, None))}" if since else "")
+
+
+def _notes(standing: Standing) -> list[str]:
+    from air_executor.slurm.standing import HELD_ON
+
+    return [f"of {output.count(standing.held_on, 'job')}: {HELD_ON}"] if standing.held_on else []
+
+
+def _slurm_details(found: Sequence[Standing]) -> None:
+    waits = [(wait.says, wait.jobs, "no" if wait.stuck else "") for each in found for wait in each.waits]
+    if waits:
+        output.say()
+        output.table(("WAITING IN SLURM, AS", "JOBS", "PASSES"), waits, flexible=("WAITING IN SLURM, AS",))
+    pilots = [(each.name, each.queue, each.id, each.state, each.node) for all_ in found for each in all_.pilots]
+    if pilots:
+        output.say()
+        output.table(("PILOT", "QUEUE", "SLURM JOB", "STATE", "NODE"), pilots, flexible=("PILOT", "QUEUE", "NODE"))
+    refusals = [
+        (each.job, output.duration(listing.between(each.at, None)), each.why)
+        for all_ in found
+        for each in all_.refusals
+    ]
+    if refusals:
+        output.say()
+        headers = ("DID NOT START IN SLURM", "AGO", "WHY")
+        output.table(headers, refusals[-REFUSALS_SHOWN:][::-1], flexible=(headers[0], "WHY"), wrapped="WHY")
 
 
 def _working_row(job: JobStatus) -> tuple[object, ...]:

@@ -9,6 +9,7 @@
     runners     runners, queues, templates, in the words of `status`
     facts       what Airflow says of itself (`airflow_plugin.facts` gathers it)
     airflow     what is judged of that
+    slurm       whether Slurm answers and has what queues ask for; slurmprobe looks at the home from a node
     fixes       what `--fix` does
 
 Looking changes nothing but a temporary directory inside the home.
@@ -32,6 +33,7 @@ from air_executor.doctor.home import (
     settled_names,
 )
 from air_executor.doctor.runners import check_clocks, check_runners
+from air_executor.doctor.slurm import check_slurm
 from air_executor.doctor.system import check_environment, check_settings, python_version
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home, command
@@ -54,12 +56,14 @@ __all__ = [
 ]
 
 
-def examine(home: Home, ask: Ask | None = None) -> Iterator[Finding]:
+def examine(home: Home, ask: Ask | None = None, *, probe: bool = False) -> Iterator[Finding]:
     """Every check, in the order in which one would look. Without a home only what does not need it.
 
     Args:
         ask: who gets the facts about Airflow; seconds each time, if it is not remembered.
+        probe: whether a small job of Slurm looks at the home from a node, for each queue that has its jobs there.
     """
+    ask = once(ask or ask_airflow)
     yield python_version()
     yield check_environment()
     found = list(_guard(home, Check.HOME, lambda: check_home(home)))
@@ -69,6 +73,8 @@ def examine(home: Home, ask: Ask | None = None) -> Iterator[Finding]:
     else:
         yield ok(Check.HOME, "what is in it was not looked at: mend this first")
     yield from _guard(home, Check.AIRFLOW, lambda: check_airflow(home, ask))
+    if _is_usable(found):
+        yield from _guard(home, Check.SLURM, lambda: check_slurm(home, ask, probe=probe))
 
 
 def _is_usable(found: Iterable[Finding]) -> bool:

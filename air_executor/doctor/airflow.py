@@ -146,7 +146,7 @@ def judge(home: Home, found: Facts, alive: Iterable[runners.RunnerInfo]) -> Iter
     """Everything, or only that Airflow uses another executor: then nothing else matters."""
     executor = judge_executor(found)
     yield executor
-    if _is_other(found):
+    if not uses_air_executor(found):
         return
     yield judge_entry_points(found)
     yield from judge_options(found)
@@ -186,8 +186,9 @@ def executors(value: str | None) -> list[str]:
     return [name.rpartition(":")[2].strip() for name in names if name]
 
 
-def _is_other(found: Facts) -> bool:
-    return not NAMES.intersection(executors(found.option("core", "executor").value))
+def uses_air_executor(found: Facts) -> bool:
+    """Whether this executor is one of Airflow's."""
+    return not NAMES.isdisjoint(executors(found.option("core", "executor").value))
 
 
 def judge_executor(found: Facts) -> Finding:

@@ -73,7 +73,7 @@ def judge_kind(kind: str, options: frozenset[str]) -> Finding:
 def check_files(home: Home) -> Iterator[Finding]:
     """The filesystem does what claims and proofs of life need."""
     try:
-        with _own_directory(home) as directory:
+        with own_directory(home) as directory:
             yield _check_rename(home, directory)
             yield _check_locks(directory)
     except OSError as error:
@@ -83,7 +83,7 @@ def check_files(home: Home) -> Iterator[Finding]:
 
 
 @contextlib.contextmanager
-def _own_directory(home: Home) -> Iterator[Path]:
+def own_directory(home: Home) -> Iterator[Path]:
     """A directory that names this process: should it be killed, the next look knows that nobody needs it."""
     directory = temporaries.submission(home.root)
     directory.mkdir(mode=_files.PRIVATE_DIRECTORY)
@@ -171,7 +171,7 @@ def check_watching(home: Home) -> Finding:
     fix = "sysctl fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=1048576"
     observer = Observer()
     try:
-        with _own_directory(home) as directory:
+        with own_directory(home) as directory:
             observer.schedule(Handler(), str(directory))
             observer.start()
             (directory / "new").touch()

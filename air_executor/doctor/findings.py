@@ -44,6 +44,7 @@ class Check(str, enum.Enum):
     QUEUE = "queue"
     PAUSED = "paused"
     COMPONENT = "component"
+    SLURM = "slurm"
     VERSION = "version"
     TEMPLATES = "templates"
     LIMITS = "limits"

@@ -48,7 +48,12 @@ def check_runners(home: Home) -> Iterator[Finding]:
     yield from check_limits(home, alive)
 
 
-_CHECKS = {"component": Check.COMPONENT, "runner": Check.RUNNER, "queue": Check.QUEUE}
+_CHECKS = {
+    "component": Check.COMPONENT,
+    "runner": Check.RUNNER,
+    "queue": Check.QUEUE,
+    "slurm": Check.SLURM,
+}
 
 
 def check_troubles(
@@ -64,6 +69,7 @@ def check_troubles(
         components=status.gather_components(home),
         runners=status.gather_runners(home, infos, seen),
         queues=queues,
+        slurm=status.gather_slurm(home, alive),
         drained=remedies.draining(home, alive),
         airflow=status.gather_airflow(home, queues),
     )

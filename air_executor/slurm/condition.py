@@ -60,6 +60,8 @@ class Condition:
     """Those that wait there, by what for."""
     refusals: tuple[Refusal, ...] = ()
     """The last few."""
+    refused: int = 0
+    """How many there were in all."""
     pilots: tuple[Pilot, ...] = ()
     polls: int = 0
     """How often Slurm was asked for all jobs."""
@@ -88,16 +90,32 @@ def read_all(home: Home) -> Iterator[Condition]:
     except OSError:
         return
     for name in names:
-        if validation.is_name(name) and (found := _read(home, name)) is not None:
+        if validation.is_name(name) and (found := read(home, name)) is not None:
             yield found
 
 
-def _read(home: Home, runner_id: str) -> Condition | None:
+def read(home: Home, runner_id: str) -> Condition | None:
+    """That of a runner; None if it does not use Slurm, or what it wrote cannot be read."""
     try:
         content = _files.read_object(home.slurm_condition(runner_id))
         values = {item.name: content[item.name] for item in fields(Condition) if item.name in content}
         values["refusals"] = tuple(Refusal(**entry) for entry in values.get("refusals", ()))
         values["pilots"] = tuple(Pilot(**entry) for entry in values.get("pilots", ()))
-        return Condition(**values)
+        found = Condition(**{**values, "runner": runner_id})
+        return found if _is_sound(found) else None
     except (OSError, CorruptFileError, TypeError, AttributeError):
         return None
+
+
+def _is_sound(found: Condition) -> bool:
+    """Whether a program can work with it."""
+    counts = (found.to_submit, found.unsure, found.held_on, found.polls, found.refused)
+    tables = (found.states, found.reasons)
+    if not all(isinstance(table, dict) for table in tables):
+        return False
+    numbers = [*counts, *(count for table in tables for count in table.values())]
+    said = [found.at, found.answered_at, found.trouble, found.trouble_since]
+    said += [value for each in (*found.refusals, *found.pilots) for value in vars(each).values()]
+    return all(isinstance(number, int) for number in numbers) and all(
+        isinstance(value, (str, int, type(None))) for value in said
+    )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from air_executor import _files, model
@@ -92,6 +93,20 @@ def write(paths: JobPaths, record: Record, *, durable: bool) -> None:
     """
     content: dict[str, Any] = {"schema": model.SCHEMA, **asdict(record)}
     _files.replace_object(paths.slurm, content, durable=durable)
+
+
+def logs(home: Home, job: model.Job) -> list[Path]:
+    """Where may stand what Slurm and the batch script said on the node.
+
+    Raises:
+        OSError: the system refuses at this moment.
+    """
+    paths = home.job(job.name)
+    submitted = read(paths, job.attempt)
+    found = [paths.slurm_log]
+    if submitted is not None and submitted.element is not None:
+        found.append(home.slurm_array(submitted.submission) / f"{submitted.element}.log")
+    return found
 
 
 def home_id(home: Home) -> str:

@@ -71,6 +71,7 @@ class Lookout:
             start=runners.start_command(self.home),
             runners=status.gather_runners(self.home, infos, self.seen),
             queues=queues,
+            slurm=status.gather_slurm(self.home, alive),
             drained=[remedies.find_drained(info.id, info.queues, steered) for info in alive if info.draining],
             airflow=status.gather_airflow(self.home, queues),
         )

@@ -20,6 +20,7 @@ from air_executor import _files, exposition, pauses, preloads, spool
 from air_executor.errors import CorruptFileError
 from air_executor.paths import Home
 from air_executor.settings import RunnerSettings
+from air_executor.slurm import condition
 from air_runner import metrics, scrape
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,9 @@ class Exporter:
         moment = time.monotonic()
         if moment - self._text_at >= FRESH:
             queues = metrics.describe_queues(self._queues.look(moment), self._settings.queues, time.time())
-            families = metrics.families(self._id, *self._values, queues, _describe_learned(self._home, self._values))
+            slurm = metrics.describe_slurm(condition.read(self._home, self._id))
+            learned = _describe_learned(self._home, self._values)
+            families = metrics.families(self._id, *self._values, queues, learned, slurm)
             self._text, self._text_at = exposition.render(families), moment
         return self._text
 

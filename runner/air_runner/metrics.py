@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from air_executor.exposition import Family, Names, Sample
 from air_executor.model import ExitKind, JobState
 from air_executor.settings import LAUNCHERS
+from air_executor.slurm.condition import Condition as SlurmCondition
 
 MAX_QUEUES, MAX_MODULES = 100, 20
 """How many queues and modules have a label of their own."""
@@ -80,10 +81,18 @@ TEMPLATE_ENDS = _counter(
 )
 TEMPLATE_MODULES = _gauge("template_learned_modules", "Modules that the template preloads beside its own.", "module")
 
+SLURM_ANSWERS = _gauge("slurm_answers", "1 while Slurm answers the runner, 0 while it does not.")
+SLURM_JOBS = _gauge(
+    "slurm_jobs", "Jobs of the runner that go to Slurm or are there: to_submit, or Slurm's state.", "state"
+)
+SLURM_POLLS = _counter("slurm_polls", "How often Slurm was asked for all jobs.")
+SLURM_REFUSALS = _counter("slurm_refusals", "Jobs that could not be submitted to Slurm, or not be started there.")
+
 ALL = (
     *(BUILD, STARTED, BEAT, SLOTS, IN_USE, DRAINING, UNSETTLED, WATCHES, EVENTS, WAITING, OLDEST, PAUSED),
     *(LAUNCHES, FAILURES, ENDS, REQUEUES, TAKEOVERS, RECOVERIES, WAIT, RUN),
     *(TEMPLATE_UP, TEMPLATE_STARTED, TEMPLATE_ENDS, TEMPLATE_MODULES),
+    *(SLURM_ANSWERS, SLURM_JOBS, SLURM_POLLS, SLURM_REFUSALS),
 )
 """In the order in which they are written."""
 
@@ -258,6 +267,20 @@ def describe_queues(queues: Mapping[str, QueueCondition], served: Sequence[str],
         oldest[label] = max(oldest.get(label, 0.0), age)
         paused[label] = max(paused.get(label, 0), found.paused)
     return Values({WAITING: waiting, OLDEST: oldest, PAUSED: paused})
+
+
+def describe_slurm(found: SlurmCondition | None) -> Values:
+    """The values that say how the runner and Slurm get on; none as long as it does not use it. Pure."""
+    if found is None:
+        return Values({})
+    jobs: Numbers = {("to_submit",): found.to_submit + found.unsure}
+    for state, count in found.states.items():
+        jobs[state.lower(),] = count
+    numbers: dict[Metric, Numbers] = {SLURM_JOBS: jobs}
+    numbers |= {SLURM_POLLS: {(): found.polls}, SLURM_REFUSALS: {(): found.refused}}
+    if found.answered_at is not None or found.trouble is not None:
+        numbers[SLURM_ANSWERS] = {(): found.trouble is None}
+    return Values(numbers)
 
 
 def families(runner_id: str, *all_values: Values) -> list[Family]:

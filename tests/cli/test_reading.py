@@ -100,7 +100,8 @@ def test_a_job_is_shown_without_its_environment(jobs: Cli) -> None:
         assert word in text
     facts = jobs.json("show", "alpha")
     assert "no runner serves the queue" in facts["waits"] and "waits " in text
-    assert facts.keys() == {"job", "tasks", "events", "result", "paused", "waits"} and "env" not in facts["tasks"][0]
+    assert facts.keys() == {"job", "tasks", "events", "result", "slurm", "paused", "waits"}
+    assert "env" not in facts["tasks"][0]
     assert "hunter2" not in text + json.dumps(facts)
 
 

@@ -99,7 +99,7 @@ def test_a_wrong_query_is_found(query: str) -> None:
 
 
 def test_there_are_queries_and_alerts() -> None:
-    assert len(QUERIES) > 20 and len(ALERTS) == 6
+    assert len(QUERIES) > 20 and len(ALERTS) == 7
 
 
 def test_legends_and_groups_name_labels_that_are_there() -> None:

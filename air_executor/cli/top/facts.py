@@ -42,6 +42,8 @@ class Details:
     directory: str = ""
     waits: str = ""
     """Why it will not start now, if somebody wanted that."""
+    slurm: str = ""
+    """How it stands in Slurm, if it was submitted there."""
     problem: str = ""
     """Why there are no tasks: a damaged file."""
 

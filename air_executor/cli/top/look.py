@@ -130,6 +130,7 @@ class Look:
             at=model.now(),
             runners=status.gather_runners(self.home, infos, self._seen),
             queues=status.gather_queues(self.home, alive),
+            slurm=status.gather_slurm(self.home, alive),
         )
         live, names = live_jobs(self.home)
         self._ends.note_live(names)
@@ -242,7 +243,12 @@ def read_details(home: Home, name: str) -> facts.Details:
     from air_executor.cli import show
 
     job = store.read_or_damaged(home, name)
-    found = facts.Details(job, directory=str(home.job(name).root), waits=show.paused(home, job) or "")
+    found = facts.Details(
+        job,
+        directory=str(home.job(name).root),
+        waits=show.paused(home, job) or "",
+        slurm=show.in_slurm(home, job) or "",
+    )
     try:
         events = [show.presentable(event) for event in journal.read(home.job(name).events)]
         return dataclasses.replace(found, tasks=AirExecutorClient(home.root).get_tasks(name), events=events)

@@ -136,7 +136,12 @@ def _more(number: int, noun: str) -> list[Line]:
 
 
 def _pairs(details: facts.Details, width: int) -> Iterator[Line]:
-    known = {**show.job_facts(details.job), "waits": details.waits, "directory": details.directory}
+    known = {
+        **show.job_facts(details.job),
+        "in slurm": details.slurm,
+        "waits": details.waits,
+        "directory": details.directory,
+    }
     shown = {name: output.clean(value) for name, value in known.items() if value is not None and value != ""}
     indent = max(map(len, shown)) + 2
     for name, value in shown.items():

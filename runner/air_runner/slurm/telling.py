@@ -55,7 +55,8 @@ class Teller:
         """A job could not be submitted, or not be started."""
         log.warning("%s on Slurm: %s", job.name, why)
         refusal = condition.Refusal(model.now(), job.name, job.queue, why)
-        self._now = replace(self._now, refusals=(*self._now.refusals, refusal)[-MAX_REFUSALS:])
+        refusals = (*self._now.refusals, refusal)[-MAX_REFUSALS:]
+        self._now = replace(self._now, refusals=refusals, refused=self._now.refused + 1)
 
     def write(self, jobs: Collection[Tracked], pilots: Collection[condition.Pilot] = ()) -> None:
         """Bring the file up to date, if there is something new."""

@@ -1,0 +1,224 @@
+"""How runners and Slurm get on, and how a job stands there: in words, for `status`, `doctor`, `show` and pages.
+
+What a runner notes is in `condition`, what is noted of a job in `record`; what Slurm's words mean is in `states`. Pure
+but for `gather` and `read_job`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from air_executor import model
+from air_executor.paths import Home
+from air_executor.slurm import condition, record, states
+from air_executor.slurm.condition import Condition, Pilot, Refusal
+
+CONSEQUENCE = "jobs that are in Slurm go on, all others wait"
+HELD_ON = "Slurm says that it is over, but a process still holds it"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What jobs wait for in Slurm."""
+
+    reason: str
+    """Slurm's word."""
+    says: str
+    jobs: int
+    stuck: bool
+    """Whether somebody has to do something: it does not pass with time."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a runner and Slurm get on."""
+
+    runner: str
+    alive: bool
+    """Whether the runner lives. Of one that is gone all this is of its last moments."""
+    at: str
+    """When something of it changed last."""
+    answers: bool | None
+    """Whether Slurm answers; None if it was not asked yet."""
+    answered_at: str | None
+    trouble: str | None
+    """What it says instead."""
+    trouble_since: str | None
+    to_submit: int
+    """Jobs that are to be submitted, and those of which it is not known whether Slurm has them."""
+    waiting: int
+    """Jobs that wait in Slurm."""
+    running: int
+    held_on: int
+    """Jobs that are over for Slurm, while a process holds them."""
+    waits: tuple[Wait, ...]
+    """What those that wait in Slurm wait for, stuck ones first."""
+    refusals: tuple[Refusal, ...]
+    """The last jobs that could not be submitted or started."""
+    pilots: tuple[Pilot, ...]
+    polls: int
+    """How often Slurm was asked for all jobs."""
+
+    @property
+    def sentence(self) -> str:
+        """Whether Slurm answers."""
+        if not self.alive:
+            return "the runner is gone"
+        if self.answers is None:
+            return "not asked yet"
+        return "yes" if self.answers else "no"
+
+
+def gather(home: Home, alive: Collection[str], holding: Collection[str]) -> list[Standing]:
+    """Of all runners that use Slurm.
+
+    Args:
+        alive: the ids of the runners that live.
+        holding: those that have claims. One that is gone and has none left nothing that could be told.
+    """
+    found = (describe(each, alive=each.runner in alive) for each in condition.read_all(home))
+    return [each for each in found if each.alive or each.runner in holding]
+
+
+def describe(found: Condition, *, alive: bool) -> Standing:
+    """What a runner noted, in words. Pure."""
+    answers = None if found.answered_at is None and found.trouble is None else found.trouble is None
+    waits = [_describe_wait(code, jobs) for code, jobs in found.reasons.items()]
+    return Standing(
+        runner=found.runner,
+        alive=alive,
+        at=found.at,
+        answers=answers,
+        answered_at=found.answered_at,
+        trouble=found.trouble,
+        trouble_since=found.trouble_since,
+        to_submit=found.to_submit + found.unsure,
+        waiting=_count(found.states, states.Phase.WAITING),
+        running=_count(found.states, states.Phase.RUNNING) + _count(found.states, states.Phase.UNKNOWN),
+        held_on=found.held_on,
+        waits=tuple(sorted(waits, key=lambda wait: (not wait.stuck, -wait.jobs, wait.reason))),
+        refusals=found.refusals,
+        pilots=found.pilots,
+        polls=found.polls,
+    )
+
+
+def _count(by_state: dict[str, int], phase: states.Phase) -> int:
+    return sum(jobs for state, jobs in by_state.items() if states.parse(state).phase is phase)
+
+
+def _describe_wait(code: str, jobs: int) -> Wait:
+    reason = states.explain(code)
+    return Wait(code, reason.says, jobs, reason.stuck)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What should be otherwise, and what helps to find out more."""
+
+    text: str
+    advice: str
+    fix: str
+
+
+def problems(found: Iterable[Standing]) -> Iterator[Problem]:
+    """What should be otherwise between the runners that live and Slurm. Pure."""
+    for each in found:
+        if not each.alive:
+            continue  # that it is gone is told of the runner, and its jobs
+        if each.trouble is not None:
+            since = f" since {each.trouble_since}" if each.trouble_since else ""
+            text = f"Slurm has not answered the runner {each.runner}{since} ({each.trouble}): {CONSEQUENCE}"
+            yield Problem(text, "look at it from its host with", "scontrol ping; squeue --me")
+        for wait in each.waits:
+            if wait.stuck:
+                jobs = "1 job" if wait.jobs == 1 else f"{wait.jobs} jobs"
+                text = f"{jobs} of the runner {each.runner} will not start in Slurm by waiting: {wait.says}"
+                yield Problem(text, "look at them with", "squeue --me --states=PENDING --Format=JobID,Reason,Name:200")
+
+
+# --- One job ---
+
+
+@dataclass(frozen=True)
+class JobStanding:
+    """How a job stands in Slurm."""
+
+    id: str | None
+    submission: str
+    """How Slurm calls it."""
+    state: str
+    """Slurm's word, or ours where it has said none."""
+    reason: str | None
+    """Slurm's word for what it waits for."""
+    says: str
+    """In a sentence: what its state means, or what it waits for."""
+    stuck: bool
+    partition: str | None
+    node: str | None
+    submitted_at: str
+    seen_at: str | None
+
+    @property
+    def brief(self) -> str:
+        """`PENDING (Resources)`."""
+        return f"{self.state} ({self.reason})" if self.reason else self.state
+
+    @property
+    def sentence(self) -> str:
+        """All of it."""
+        named = f"Slurm job {self.id}" if self.id else f"named {self.submission} in Slurm"
+        where = [f"partition {self.partition}" if self.partition else "", f"node {self.node}" if self.node else ""]
+        return ", ".join(each for each in (named, f"{self.state}: {self.says}", *where) if each)
+
+
+SUBMITTING = "SUBMITTING"
+"""The state of what was given to Slurm without an answer: its next answer tells whether it has it."""
+
+
+def of_job(job: model.Job, submitted: record.Record | None) -> JobStanding | None:
+    """How a job stands, by what was noted of its submission. Pure."""
+    if submitted is None:
+        return None
+    state, says, stuck = SUBMITTING, "it was given to Slurm, which has not said yet whether it has it", False
+    if submitted.id is not None:
+        known = states.parse(submitted.state or "PENDING")
+        state, says = known.name, known.says
+        if known.phase is states.Phase.WAITING and submitted.reason and not job.state.terminal:
+            reason = states.explain(submitted.reason)
+            says, stuck = reason.says, reason.stuck
+    return JobStanding(
+        id=submitted.id,
+        submission=submitted.submission,
+        state=state,
+        reason=submitted.reason if state == "PENDING" else None,
+        says=says,
+        stuck=stuck,
+        partition=submitted.partition,
+        node=submitted.node,
+        submitted_at=submitted.submitted_at,
+        seen_at=submitted.seen_at,
+    )
+
+
+def read_job(home: Home, job: model.Job) -> JobStanding | None:
+    """How a job stands in Slurm; None if its current attempt was not submitted there."""
+    try:
+        return of_job(job, record.read(home.job(job.name), job.attempt))
+    except OSError:
+        return None
+
+
+def waits(found: JobStanding | None, job: model.Job) -> str | None:
+    """Why a job that waits has not started, if that is for Slurm to say. Pure."""
+    if found is None or job.state is not model.JobState.WAITING:
+        return None
+    stuck = "; that does not pass by waiting" if found.stuck else ""
+    return f"in Slurm: {found.says}{stuck}"
+
+
+def to_dict(found: JobStanding | None) -> dict[str, Any] | None:
+    """For JSON."""
+    return None if found is None else {**vars(found), "sentence": found.sentence}

@@ -1,0 +1,208 @@
+"""How runners and Slurm get on, and how a job stands there: in words, in `status`, `show`, `list` and `logs`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from air_executor import cli, model, runners, spool, status
+from air_executor.health import Verdict
+from air_executor.paths import Home
+from air_executor.slurm import condition, record, standing
+from air_executor.slurm.condition import Condition, Pilot, Refusal
+from air_runner import metrics
+from tests.unit.conftest import Submit, finish
+from tests.unit.test_repair import GONE
+from tests.unit.test_runners import ago, info
+
+AT = "2026-01-02T03:04:05.000000Z"
+WELL = Condition("r", AT, answered_at=AT, states={"PENDING": 3, "RUNNING": 2, "COMPLETING": 1, "NEWER": 1})
+AWAY = dataclasses.replace(WELL, trouble="squeue did not answer within 30 s", trouble_since=AT)
+STUCK = dataclasses.replace(WELL, reasons={"Resources": 1, "PartitionDown": 2})
+RECORD = record.Record(1, "job.aaaaaaaabbbbbbbb", AT)
+PENDING = dataclasses.replace(RECORD, id="12", state="PENDING", reason="Resources", partition="gpu", seen_at=AT)
+JOB = model.Job("job")
+
+
+def run(home: Home, *words: str) -> int:
+    return cli.main(["--home", str(home.root), *words])
+
+
+# --- Runners ---
+
+
+def test_what_a_runner_noted_in_words() -> None:
+    found = standing.describe(dataclasses.replace(STUCK, to_submit=4, unsure=1, held_on=1), alive=True)
+    assert (found.to_submit, found.waiting, found.running, found.held_on) == (5, 3, 4, 1)
+    assert [(wait.reason, wait.jobs, wait.stuck) for wait in found.waits] == [
+        ("PartitionDown", 2, True),
+        ("Resources", 1, False),
+    ]
+    assert "its partition is down (PartitionDown)" in found.waits[0].says
+
+
+@pytest.mark.parametrize(
+    ("noted", "alive", "answers", "sentence"),
+    [
+        (Condition("r", AT), True, None, "not asked yet"),
+        (WELL, True, True, "yes"),
+        (AWAY, True, False, "no"),
+        (dataclasses.replace(AWAY, answered_at=None), True, False, "no"),
+        (WELL, False, True, "the runner is gone"),
+    ],
+)
+def test_whether_slurm_answers(noted: Condition, alive: bool, answers: bool | None, sentence: str) -> None:
+    found = standing.describe(noted, alive=alive)
+    assert (found.answers, found.sentence) == (answers, sentence)
+
+
+def test_problems_are_of_runners_that_live() -> None:
+    assert list(standing.problems([standing.describe(each, alive=False) for each in (WELL, AWAY, STUCK)])) == []
+    assert list(standing.problems([standing.describe(WELL, alive=True)])) == []
+    [away] = standing.problems([standing.describe(AWAY, alive=True)])
+    assert f"since {AT} (squeue did not answer within 30 s): {standing.CONSEQUENCE}" in away.text
+    [stuck] = standing.problems([standing.describe(STUCK, alive=True)])
+    assert "2 jobs of the runner r will not start in Slurm by waiting: its partition is down" in stuck.text
+    assert stuck.fix.startswith("squeue --me")
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"states": 1}', '{"reasons": {"a": "b"}}', '{"trouble": []}', '{"refusals": [{"x": 1}]}']
+)
+def test_a_damaged_condition_is_passed_over(home: Home, damage: str) -> None:
+    condition.write(home, WELL)
+    home.slurm_condition("bad").write_text(damage)
+    assert [each.runner for each in condition.read_all(home)] == ["r"]
+
+
+def test_status_is_degraded_while_slurm_is_away(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    runners.write(home, info("r"))
+    condition.write(home, WELL)
+    assert status.gather(home).verdict is Verdict.HEALTHY
+    pilot = Pilot("gpu-1", "gpu", "77", "RUNNING", "n7")
+    refusals = tuple(Refusal(ago(60), f"job-{n}", "gpu", "invalid partition") for n in range(8))
+    told = dataclasses.replace(AWAY, reasons=STUCK.reasons, held_on=1, pilots=(pilot,), refusals=refusals)
+    condition.write(home, told)
+    assert run(home, "status") == 1
+    shown = capsys.readouterr().out
+    for text in (
+        "SLURM, OF RUNNER",
+        "no, for",
+        standing.CONSEQUENCE,
+        standing.HELD_ON,
+        "77",
+        "n7",
+        "invalid partition",
+    ):
+        assert text in shown, text
+    assert "job-7" in shown and "job-2" not in shown, "only the last few are told"
+    assert run(home, "status", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["slurm"][0]["waits"][0] | {"says": ""} == {
+        "reason": "PartitionDown",
+        "says": "",
+        "jobs": 2,
+        "stuck": True,
+    }
+
+
+def test_a_runner_that_was_killed_is_told_apart(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:
+    runners.write(home, info("r"))
+    runners.write(home, info("dead", GONE))
+    condition.write(home, WELL)
+    condition.write(home, dataclasses.replace(AWAY, runner="dead"))
+    assert [each.runner for each in status.gather(home).slurm] == ["r"], "it left nothing"
+    spool.claim(home, spool.marker_of(submit()), "dead")
+    found = {each.runner: each.alive for each in status.gather(home).slurm}
+    assert found == {"r": True, "dead": False}
+    run(home, "status")
+    assert "the runner is gone, for" in capsys.readouterr().out
+
+
+def test_what_the_dead_left_of_slurm_is_forgotten_with_them(home: Home) -> None:
+    runners.write(home, info("r"))
+    runners.write(home, info("dead", GONE))
+    for runner in ("r", "dead", "unknown"):
+        condition.write(home, dataclasses.replace(WELL, runner=runner))
+    runners.forget_dead(home, runners.observe(home))
+    assert [each.runner for each in condition.read_all(home)] == ["r"]
+
+
+def test_metrics() -> None:
+    assert metrics.describe_slurm(None).numbers == {}
+    found = metrics.describe_slurm(dataclasses.replace(AWAY, to_submit=2, unsure=1, polls=9, refused=4)).numbers
+    assert found[metrics.SLURM_JOBS] == {("to_submit",): 3, ("pending",): 3, ("running",): 2} | {
+        ("completing",): 1,
+        ("newer",): 1,
+    }
+    assert (found[metrics.SLURM_POLLS], found[metrics.SLURM_REFUSALS]) == ({(): 9}, {(): 4})
+    assert found[metrics.SLURM_ANSWERS] == {(): False}
+    assert metrics.SLURM_ANSWERS not in metrics.describe_slurm(Condition("r", AT)).numbers, "it was not asked yet"
+
+
+# --- Jobs ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "brief", "says", "stuck"),
+    [
+        ({}, "SUBMITTING", "has not said yet", False),
+        ({"id": "12"}, "PENDING", "it waits for a node", False),
+        ({"id": "12", "state": "PENDING", "reason": "Resources"}, "PENDING (Resources)", "are in use", False),
+        ({"id": "12", "state": "PENDING", "reason": "JobHeldUser"}, "PENDING (JobHeldUser)", "somebody holds it", True),
+        ({"id": "12_4", "state": "RUNNING", "node": "n1"}, "RUNNING", "it runs", False),
+        ({"id": "12", "state": "FROZEN"}, "FROZEN", "does not know", False),
+    ],
+)
+def test_how_a_job_stands(changes: dict[str, Any], brief: str, says: str, stuck: bool) -> None:
+    found = standing.of_job(JOB, dataclasses.replace(RECORD, **changes))
+    assert found is not None
+    assert (found.brief, found.stuck) == (brief, stuck) and says in found.sentence
+    assert (found.id or RECORD.submission) in found.sentence
+    assert ("does not pass" in str(standing.waits(found, JOB))) is stuck
+    assert standing.waits(found, dataclasses.replace(JOB, state=model.JobState.WORKING)) is None
+    assert standing.waits(None, JOB) is None
+
+
+def test_a_job_of_slurm_is_shown_as_such(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:
+    submit("elsewhere")
+    submit("job", slurm={"partition": "gpu"})
+    run(home, "list")
+    assert "IN SLURM" not in capsys.readouterr().out
+    record.write(home.job("job"), PENDING, durable=False)
+    run(home, "list")
+    assert "PENDING (Resources)" in capsys.readouterr().out
+    run(home, "show", "job")
+    shown = capsys.readouterr().out
+    assert "Slurm job 12, PENDING: the nodes" in shown and "in Slurm: the nodes" in shown and "partition=gpu" in shown
+    run(home, "show", "job", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["slurm"]["id"], found["slurm"]["stuck"]) == ("12", False) and found["waits"].startswith("in Slurm:")
+    run(home, "show", "elsewhere", "--json")
+    assert json.loads(capsys.readouterr().out)["slurm"] is None
+
+
+def test_logs_of_the_node(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:
+    submit("job")
+    run(home, "logs", "job", "--slurm")
+    assert "has written nothing yet" in capsys.readouterr().err
+    element = dataclasses.replace(PENDING, element=3)
+    record.write(home.job("job"), element, durable=False)
+    home.job("job").slurm_log.write_text("no such python\n")
+    home.slurm_array(element.submission).mkdir(parents=True)
+    (home.slurm_array(element.submission) / "3.log").write_text("CANCELLED DUE TO TIME LIMIT\n")
+    for words in ((), ("--slurm",)):  # without: no task has written anything
+        run(home, "logs", "job", *words)
+        said = capsys.readouterr()
+        assert "node | no such python\nslurm | CANCELLED DUE TO TIME LIMIT\n" in said.out
+        assert ("--slurm" in said.err) is (words == ())
+    finish(home, "job")
+    run(home, "logs", "job", "--slurm", "-f", "--json")
+    assert '"task": "slurm"' in capsys.readouterr().out
+    home.job("job").log("task-1").write_text("of the task\n")
+    run(home, "logs", "job")
+    assert capsys.readouterr().out == "of the task\n"
+    assert run(home, "logs", "job", "task-1", "--slurm") == 2
