@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _READ_SIZE = 2**16
 PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h: descendants whose parent dies become children of this process."""
-
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h: the signal that this process gets when its parent dies."""
 
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """The inode of the process namespace that Linux starts with (PROC_PID_INIT_INO)."""
@@ -167,6 +168,13 @@ def become_subreaper() -> bool:
     if sys.platform != "linux":
         return False
     return bool(libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def end_with_parent() -> bool:
+    """Let this process be killed when the thread that started it ends. False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    return bool(libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
 
 
 @functools.cache

@@ -98,9 +98,9 @@ def read(home: Home, runner_id: str) -> Condition | None:
     """That of a runner; None if it does not use Slurm, or what it wrote cannot be read."""
     try:
         content = _files.read_object(home.slurm_condition(runner_id))
-        values = {item.name: content[item.name] for item in fields(Condition) if item.name in content}
-        values["refusals"] = tuple(Refusal(**entry) for entry in values.get("refusals", ()))
-        values["pilots"] = tuple(Pilot(**entry) for entry in values.get("pilots", ()))
+        values = _pick(Condition, content)
+        values["refusals"] = tuple(Refusal(**_pick(Refusal, entry)) for entry in values.get("refusals", ()))
+        values["pilots"] = tuple(Pilot(**_pick(Pilot, entry)) for entry in values.get("pilots", ()))
         found = Condition(**{**values, "runner": runner_id})
         return found if _is_sound(found) else None
     except (OSError, CorruptFileError, TypeError, AttributeError):
@@ -119,3 +119,8 @@ def _is_sound(found: Condition) -> bool:
     return all(isinstance(number, int) for number in numbers) and all(
         isinstance(value, (str, int, type(None))) for value in said
     )
+
+
+def _pick(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    """What is known here of what a version wrote that may be newer."""
+    return {item.name: content[item.name] for item in fields(kind) if item.name in content}

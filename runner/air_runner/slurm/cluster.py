@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from air_executor import _files, held, model, repair, respool, spool, store, temporaries
-from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
+from air_executor.errors import AirExecutorError, CorruptFileError, InvalidJobError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import Settings
 from air_executor.slurm import record, states
@@ -29,6 +29,7 @@ from air_runner import taskloop
 from air_runner.slurm import decisions, submitting
 from air_runner.slurm.commands import AwayError, BusyError, Row, Slurm, SlurmError
 from air_runner.slurm.decisions import Stage, Tracked
+from air_runner.slurm.doom import Doom
 from air_runner.slurm.telling import Teller
 from air_runner.trouble import safely
 
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 2.0
 """Seconds between two looks at the claims: of a job that is over, its ephemeral runner has dropped it."""
-CANCEL_AGAIN = 10.0
-"""Seconds after which Slurm is told once more to end what has not ended."""
 LONGEST = 1.0
 """Seconds of submissions after which everything else is done once."""
 
@@ -66,10 +65,9 @@ class Cluster:
         self._jobs: dict[str, Tracked] = {}
         self._interval = decisions.FIRST_POLL
         self._next_poll = self._next_look = 0.0
-        self._strays: dict[str, float] = {}
-        """Submissions of this home that no job wants, by number, and since when."""
-        self._doomed: dict[str, float] = {}
-        """Numbers that Slurm is to end, and when it was told."""
+        self._doom = Doom(home, chosen.slurm.patience)
+        self._away = False
+        """Whether the last submission had no answer, and nothing was heard since."""
 
     def step(self) -> None:
         """Do all that is due now."""
@@ -87,27 +85,35 @@ class Cluster:
 
     def seconds_left(self) -> float | None:
         """Until something is due; None if nothing is."""
-        if not self._jobs and not self._doomed:
+        if not self._jobs and not self._has_to_poll():
             return None
         moments = [self._next_look]
         moments += [self._next_poll] if self._has_to_poll() else []
-        moments += [each.not_before for each in self._jobs.values() if each.record is None and not each.stopping]
+        moments += [each.not_before for each in self._to_submit()]
         return max(0.0, min(moments) - time.monotonic())
 
     def _has_to_poll(self) -> bool:
-        return bool(self._doomed) or any(each.record is not None for each in self._jobs.values())
+        return self._away or self._doom.is_open or any(each.record is not None for each in self._jobs.values())
 
     def _poll_soon(self) -> None:
         self._interval = decisions.FIRST_POLL
         self._next_poll = min(self._next_poll, time.monotonic() + decisions.FIRST_POLL)
 
     def take(self, name: str) -> None:
-        """Have a claimed job from now on, submitted already or not."""
+        """Have a claimed job from now on, submitted already or not.
+
+        One that cannot be read, or that is not to be submitted any more, is the runner's again: it sees to the claims
+        that nobody has.
+        """
         try:
             job = store.read(self._home, name)
             submitted = record.read(self._home.job(name), job.attempt)
-        except (NotFoundError, CorruptFileError, ValueError):
-            self._resolve(name, "cannot be read")
+        except (NotFoundError, CorruptFileError, ValueError, OSError) as error:
+            log.warning("cannot take %s: %s", name, error)
+            self._forget(name)
+            return
+        if submitted is None and job.state is not model.JobState.WAITING:
+            self._forget(name)
             return
         if decisions.is_same(self._jobs.get(name), job, submitted):
             return  # its claim was lost, and is there again
@@ -127,7 +133,7 @@ class Cluster:
         self._teller.close()
         for tracked in self._jobs.values():
             if decisions.stage(tracked) is Stage.TO_SUBMIT:
-                spool.give_back(self._home, tracked.job, self._id)
+                safely(f"giving back {tracked.job.name}", spool.give_back, self._home, tracked.job, self._id)
 
     # --- Claims ---
 
@@ -144,7 +150,7 @@ class Cluster:
             self._forget(name)
             return
         if job.state.terminal or respool.has_place(self._home, job):
-            self._doom(self._jobs[name], only_pending=True)
+            self._end_in_slurm(self._jobs[name], only_pending=True)
             self._forget(name)
         else:
             spool.claim_again(self._home, self._id, name)
@@ -160,66 +166,94 @@ class Cluster:
         if tracked is None or not repair.read_stop_request(self._home, name):
             return
         tracked.stopping = True
-        self._doom(tracked)
+        self._end_in_slurm(tracked)
         if store.read(self._home, name).state is model.JobState.WAITING:
             self._resolve(name, "cancelled")
 
-    def _doom(self, tracked: Tracked, *, only_pending: bool = False) -> None:
+    def _end_in_slurm(self, tracked: Tracked, *, only_pending: bool = False) -> None:
         """Let Slurm end it, with the next step.
 
         Args:
             only_pending: it is over, so one that runs is just writing its last words.
         """
         submitted = tracked.record
-        if submitted is None or submitted.id is None or tracked.over is not None:
-            return  # one without a number will be found as a stray
-        if not only_pending or submitted.state in (None, "PENDING"):
-            self._doomed.setdefault(submitted.id, 0.0)
+        if submitted is None or tracked.over is not None:
+            return
+        if submitted.id is None:
+            self._doom.lost()
+        elif not only_pending or submitted.state in (None, "PENDING"):
+            self._doom.add(submitted.id, submitted.submission)
 
     def _cancel_doomed(self, now: float) -> None:
-        due = [number for number, told in self._doomed.items() if not told or now - told >= CANCEL_AGAIN]
-        if due:
-            self._doomed.update(dict.fromkeys(due, now))
+        if due := self._doom.due(now):
             self._teller.ask(lambda: self._slurm.cancel(due))
             self._poll_soon()
 
     # --- Submitting ---
 
+    def _to_submit(self) -> list[Tracked]:
+        """Nothing while Slurm is away: each attempt would take as long as it takes to find that out."""
+        return [each for each in self._jobs.values() if each.record is None and not each.stopping and not self._away]
+
     def _submit_due(self, now: float) -> None:
-        ready = [
-            each for each in self._jobs.values() if each.record is None and not each.stopping and each.not_before <= now
-        ]
         deadline = time.monotonic() + LONGEST
-        for batch in decisions.batches(ready):
-            self._submit(batch)
+        for batch in decisions.batches([each for each in self._to_submit() if each.not_before <= now]):
+            if batch[0].not_before <= now and not self._away:
+                self._submit(batch)
             if time.monotonic() >= deadline:  # whoever wants to be stopped must not wait for all of them
                 return
 
     def _submit(self, batch: Sequence[Tracked]) -> None:
         try:
-            order = submitting.prepare(self._home, self._id, self._rules, batch, self._chosen)
+            batch = [tracked for tracked in batch if self._still_waits(tracked)]
+            order = submitting.prepare(self._home, self._id, self._rules, batch, self._chosen) if batch else None
         except OSError as error:
             log.error("cannot submit %s: %s", batch[0].job.name, error)
             self._later(batch)
-            return
+        except InvalidJobError as error:  # of a newer version, or changed by hand
+            self._refuse(batch, error)
+        else:
+            if order is not None:
+                self._hand_over(batch, order)
+
+    def _still_waits(self, tracked: Tracked) -> bool:
+        """Whether it is still there and waits. One that is not must not keep back the others of its array."""
+        try:
+            state = store.read(self._home, tracked.job.name).state
+        except (NotFoundError, CorruptFileError):
+            state = None
+        if state is not model.JobState.WAITING:
+            self._forget(tracked.job.name)
+        return state is model.JobState.WAITING
+
+    def _hand_over(self, batch: Sequence[Tracked], order: submitting.Order) -> None:
         try:
             number: str | None = self._slurm.submit(order.flags, order.script)
             self._teller.answered()
         except BusyError as error:
             self._teller.trouble(error)
-            self._later(batch)
+            self._put_off(decisions.kind(batch[0]))
             return
         except AwayError as error:
             self._teller.trouble(error)
+            self._away = True
             number = None  # Slurm may have it: the next answer tells
         except SlurmError as error:
-            outcome = model.Exit(model.ExitKind.START_FAILED, f"Slurm does not take it: {error}")
-            for tracked in batch:
-                self._finish(tracked, outcome)
+            self._refuse(batch, error)
             return
         for tracked, submitted in zip(batch, order.records, strict=True):
             self._submitted(tracked, submitted, number)
         self._poll_soon()
+
+    def _refuse(self, batch: Sequence[Tracked], why: Exception) -> None:
+        outcome = model.Exit(model.ExitKind.START_FAILED, f"Slurm does not take it: {why}")
+        self._later([tracked for tracked in batch if not self._finish(tracked, outcome)])
+
+    def _put_off(self, kind: str) -> None:
+        """A limit is reached, by which no job that asks for the same gets in; that is no failure of theirs."""
+        for each in self._to_submit():
+            if decisions.kind(each) == kind:
+                each.not_before = time.monotonic() + self._chosen.slurm.poll
 
     def _submitted(self, tracked: Tracked, submitted: record.Record, number: str | None) -> None:
         tracked.record, tracked.asked_at = submitted, time.monotonic()
@@ -244,9 +278,10 @@ class Cluster:
         rows = self._teller.ask(self._slurm.jobs)
         news = False
         if rows is not None:
+            self._away = False
             news = self._digest(rows, asked_at)
-            self._doomed = decisions.still_doomed(self._doomed, rows)
-            safely("submissions that no job wants", self._find_strays, rows)
+            mine = {each.record.id for each in self._jobs.values() if each.record is not None}
+            safely("submissions that no job wants", self._doom.heard, rows, mine, asked_at)
             safely("old job arrays", submitting.drop_arrays, self._home, {row.name for row in rows})
         self._interval = decisions.next_interval(self._interval, self._chosen.slurm.poll, news=news)
         self._next_poll = time.monotonic() + self._interval
@@ -259,14 +294,15 @@ class Cluster:
         news, vanished = False, []
         for tracked in self._jobs.values():
             submitted = tracked.record
-            if submitted is None or tracked.asked_at >= asked_at or tracked.over is not None:
+            if submitted is None or tracked.asked_at >= asked_at or tracked.over not in (None, decisions.VANISHED):
                 continue
             found = decisions.find(submitted, by_name.get(submitted.submission, ()))
             if found is not None:
                 news |= self._heard(tracked, submitted, found)
             elif submitted.id is None:  # it never came to that
+                self._doom.lost()
                 self._later([tracked])
-            else:
+            elif tracked.over is None:
                 vanished.append(tracked)
         self._ask_for_past(vanished)
         return news or bool(vanished)
@@ -275,6 +311,7 @@ class Cluster:
         said = decisions.told(submitted, row, model.now())
         if said is not submitted:
             self._note(tracked, said)
+        tracked.over = None  # also of one that Slurm did not know a moment ago
         if row.state.over:
             tracked.over, tracked.over_since = row.state, time.monotonic()
         return said is not submitted
@@ -287,19 +324,6 @@ class Cluster:
             said = (past or {}).get(numbers[tracked.job.name])
             state = states.parse(said) if said else decisions.VANISHED
             tracked.over, tracked.over_since = state if state.over else decisions.VANISHED, time.monotonic()
-
-    def _find_strays(self, rows: Sequence[Row]) -> None:
-        """Submissions of this home that no job wants: made twice, or of a job that is over or has begun anew."""
-        mine = {each.record.id for each in self._jobs.values() if each.record is not None}
-        seen = {}
-        for row in rows:
-            known = row.state.over or row.id in mine or row.id in self._doomed
-            if not known and submitting.is_stray(self._home, row):
-                seen[row.id] = self._strays.get(row.id, time.monotonic())
-        self._strays = seen
-        for number, since in seen.items():
-            if time.monotonic() - since >= self._chosen.slurm.patience:  # another host may just have written whose
-                self._doomed.setdefault(number, 0.0)
 
     # --- Ends ---
 
@@ -353,18 +377,20 @@ class Cluster:
             log.warning("%s: %s (%s)", name, why, verdict.value)
         self._forget(name)
 
-    def _finish(self, tracked: Tracked, outcome: model.Exit) -> None:
-        """The end of a job that did not start, and never will."""
+    def _finish(self, tracked: Tracked, outcome: model.Exit) -> bool:
+        """The end of a job that did not start, and never will; False if it cannot be written now."""
         name = tracked.job.name
         state = model.JobState.CANCELLED if outcome.kind is model.ExitKind.CANCELLED else model.JobState.FAILED
-        self._teller.refused(tracked.job, outcome.reason)
         try:
             with held.HeldJob.acquire(self._home, name) as job:
+                if job.job.state is model.JobState.WORKING:
+                    return False
                 if job.job.state is model.JobState.WAITING:
                     job.finish(state, outcome, by=self._by)
         except (AirExecutorError, OSError) as error:
             log.error("cannot write the end of %s: %s; trying again", name, error)
-            self._later([tracked])
-            return
+            return False
+        self._teller.refused(tracked.job, outcome.reason)
         spool.drop_claim(self._home, self._id, name)
         self._forget(name)
+        return True

@@ -23,13 +23,24 @@ _FORMAT = SEPARATOR.join(("%i", "%T", "%r", "%P", "%N", "%j"))
 _AWAY = re.compile(
     r"unable to contact|socket timed out|zero bytes|connection (refused|failure|reset|timed)|communication|temporarily"
     r"|standby mode|unable to process configuration|cannot stat file|authentication|credential|munge|not responding"
-    r"|unable to establish|no route to host|insane message|unexpected message|try again",
+    r"|(unable to|could not) establish|no route to host|insane message|unexpected message|try again",
     re.IGNORECASE,
 )
-_BUSY = re.compile(r"Max\w*(Submit|Jobs)|job count|too many|maximum number|resource limit", re.IGNORECASE)
+_BUSY = re.compile(
+    r"(Max|Grp)\w*(Submit|Jobs)|job count|too many|maximum number|resource limit|partition not available",
+    re.IGNORECASE,
+)
 _ID = re.compile(r"\d+\Z")
 _KNOWN_GONE = re.compile(r"invalid job id|already (completing or )?complete", re.IGNORECASE)
 COMMANDS = ("sbatch", "squeue", "scancel")
+_OF_A_JOB = tuple(f"SLURM_{what}" for what in ("JOB", "STEP", "TASK", "ARRAY", "MEM", "CPUS", "N"))
+"""How variables begin that a job of Slurm finds."""
+_FILTERS = ("SQUEUE_", "SCANCEL_", "SACCT_")
+"""How those begin that make a command pass over jobs, or ask before it does anything."""
+_LOSING = frozenset(
+    f"SBATCH_{what}" for what in ("ARRAY_INX", "CLUSTERS", "ERROR", "EXPORT", "INPUT", "SIGNAL", "WAIT")
+)
+"""Defaults for flags that a job may not ask for, either, and that we do not set ourselves."""
 
 
 class SlurmError(Exception):
@@ -99,7 +110,7 @@ class Slurm:
         said = self._run(["sbatch", "--parsable", *flags], script)
         number = said.strip().partition(";")[0]  # with the name of the cluster behind it, where there are several
         if not _ID.match(number):
-            raise AwayError(f"sbatch answered {said[:80]!r}, which is no number of a job")
+            raise AwayError(f"sbatch answered {said.strip()[:80]!r}, which is no number of a job")
         return number
 
     def jobs(self) -> list[Row]:
@@ -132,9 +143,18 @@ class Slurm:
         """
         if not ids or not self._keeps_accounts():
             return {}
-        said = self._run(
-            ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(ids)}"]
-        )
+        argv = [
+            "sacct",
+            "--noheader",
+            "--parsable2",
+            "--allocations",
+            "--format=JobID,State",
+            f"--jobs={','.join(ids)}",
+        ]
+        try:
+            said = self._run(argv)
+        except RefusedError:  # this user may not see them, or there are none after all
+            return {}
         found = (line.partition(SEPARATOR) for line in said.splitlines() if SEPARATOR in line)
         return {number: state for number, _, state in found if number in ids}
 
@@ -172,10 +192,11 @@ class Slurm:
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
     """Without what a job of Slurm finds: a runner that is one itself must not submit steps of it. Pure.
 
-    `SLURM_CONF` and the like say which Slurm, and `SBATCH_*` are defaults that a user has set.
+    And without what a user has set for commands that he types: of a job that `squeue` does not show we would think that
+    Slurm has lost it. `SLURM_CONF` and the like say which Slurm, and most `SBATCH_*` are defaults as a queue has.
     """
-    ours = tuple(f"SLURM_{what}" for what in ("JOB", "STEP", "TASK", "ARRAY", "MEM", "CPUS", "N"))
-    return {name: value for name, value in environ.items() if not name.startswith(ours)}
+    foreign = (*_OF_A_JOB, *_FILTERS)
+    return {name: value for name, value in environ.items() if not name.startswith(foreign) and name not in _LOSING}
 
 
 def classify(command: str, said: str, code: int) -> SlurmError:

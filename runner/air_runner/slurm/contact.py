@@ -6,9 +6,12 @@ does not know, and waits for none. If it dies, another takes up all jobs from th
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -56,13 +59,14 @@ class Contact:
     ) -> None:
         self._home, self._id, self._chosen = home, runner_id, chosen
         self._rules, self._selector, self._left = rules, selector, left
-        self._names: set[str] = set()
+        self._names: dict[str, None] = {}
+        """In the order in which they came, which is that of their priority."""
         self._unsent: deque[dict[str, str]] = deque()
         self._unanswered = 0
         self._channel: Channel | None = None
         self._pid: int | None = None
         self._failures = 0
-        self._not_before = 0.0
+        self._started_at = self._not_before = 0.0
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -113,7 +117,7 @@ class Contact:
 
     def take(self, name: str) -> None:
         """Have a claimed job from now on, submitted already or not."""
-        self._names.add(name)
+        self._names[name] = None
         self._tell("take", name)
 
     def stop(self, name: str) -> None:
@@ -147,10 +151,16 @@ class Contact:
         ours.setblocking(False)
         argv = [sys.executable, "-m", MODULE, "--home", str(self._home.root), "--runner", self._id]
         argv += [*self._rules.flags, "--socket", str(theirs.fileno())]
-        with theirs:
+        self._started_at = time.monotonic()
+        try:
             process = subprocess.Popen(  # noqa: S603
                 argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
             )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         process.returncode = 0  # reaped by the daemon
         self._pid, self._channel = process.pid, Channel(ours)
         self._selector.register(self._channel, selectors.EVENT_READ, self._read)
@@ -159,6 +169,8 @@ class Contact:
         self._send()
 
     def _start_later(self, why: str) -> None:
+        if time.monotonic() - self._started_at > MAX_PAUSE:
+            self._failures = 0
         pause = min(MAX_PAUSE, FIRST_PAUSE * 2**self._failures)
         self._failures += 1
         self._not_before = time.monotonic() + pause
@@ -171,9 +183,8 @@ class Contact:
         for message in channel.receive():
             if "heard" in message:
                 self._unanswered -= 1
-                self._failures = 0
             elif "left" in message:
-                self._names.discard(message["left"])
+                self._names.pop(message["left"], None)
                 self._left(message["left"])
         self._send()
         if channel.closed:
@@ -202,4 +213,6 @@ class Contact:
             self._channel = None
             if self._pid is not None:
                 processes.wait_gone([self._pid], CLOSE_WAIT)
+                with contextlib.suppress(ProcessLookupError):  # it waits for Slurm, and others may take its jobs over
+                    os.kill(self._pid, signal.SIGKILL)
         condition.remove(self._home, self._id)

@@ -18,6 +18,8 @@ FIRST_POLL = 2.0
 POLL_GROWTH = 1.5
 FIRST_PAUSE, MAX_PAUSE = 2.0, 300.0
 """Seconds before a job is submitted again whose start failed, at first and at most; twice as many each time."""
+_JOB = "air_executor_job"
+"""A variable of the batch script; what a site needs there has variables of its own."""
 MAX_ELEMENTS = 1000
 """Of a job array; Slurm's default limit is 1,001."""
 
@@ -116,6 +118,11 @@ def next_interval(interval: float, longest: float, *, news: bool) -> float:
     return min(longest, FIRST_POLL) if news else min(longest, interval * POLL_GROWTH)
 
 
+def kind(tracked: Tracked) -> str:
+    """What jobs have in common that ask for the same."""
+    return repr((tracked.job.queue, sorted(tracked.options.items(), key=lambda item: item[0])))
+
+
 def batches(ready: Sequence[Tracked]) -> list[list[Tracked]]:
     """What is submitted together: as a job array, where the options are the same and allow it."""
     found: list[list[Tracked]] = []
@@ -125,10 +132,9 @@ def batches(ready: Sequence[Tracked]) -> list[list[Tracked]]:
         if size <= 1:
             found.append([tracked])
             continue
-        key = repr((tracked.job.queue, sorted(tracked.options.items(), key=lambda item: item[0])))
-        batch = open_.get(key)
+        batch = open_.get(kind(tracked))
         if batch is None or len(batch) >= size:
-            batch = open_[key] = []
+            batch = open_[kind(tracked)] = []
             found.append(batch)
         batch.append(tracked)
     return found
@@ -145,12 +151,12 @@ def script(setup: str | None, argv: Sequence[str], jobs: Sequence[str], logs: Se
     if len(jobs) > 1:
         lines += ["case $SLURM_ARRAY_TASK_ID in"]
         for number, (job, log) in enumerate(zip(jobs, logs, strict=True)):
-            lines += [f"{number}) job={shlex.quote(job)} log={shlex.quote(log)} ;;"]
+            lines += [f"{number}) {_JOB}={shlex.quote(job)} log={shlex.quote(log)} ;;"]
         lines += ["esac", 'exec >>"$log" 2>&1']
     else:
-        lines += [f"job={shlex.quote(jobs[0])}"]
-    lines += [setup] if setup else []
-    return "\n".join([*lines, f'exec {shlex.join(argv)} "$job"', ""])
+        lines += [f"{_JOB}={shlex.quote(jobs[0])}"]
+    lines += [setup, ""] if setup else []  # its last line may end with a backslash
+    return "\n".join([*lines, f'exec {shlex.join(argv)} "${_JOB}"', ""])
 
 
 def count_states(all_: Iterable[Tracked]) -> tuple[dict[str, int], dict[str, int]]:
@@ -166,12 +172,6 @@ def count_states(all_: Iterable[Tracked]) -> tuple[dict[str, int], dict[str, int
         if record.reason:
             by_reason[record.reason] = by_reason.get(record.reason, 0) + 1
     return dict(sorted(by_state.items())), dict(sorted(by_reason.items()))
-
-
-def still_doomed(doomed: Mapping[str, float], rows: Iterable[Row]) -> dict[str, float]:
-    """Of the numbers that Slurm is to end, those that it has not ended."""
-    living = {row.id for row in rows if not row.state.over}
-    return {number: told_at for number, told_at in doomed.items() if number in living or not told_at}
 
 
 def outcome(over: states.State, why: str) -> model.Exit:

@@ -1,6 +1,7 @@
 """The process of a runner that deals with Slurm: it hears of jobs from the daemon, and does what is due by the clock.
 
-It ends with its daemon: at once if that was killed, for the next runner takes over all of its jobs.
+It ends with its daemon: at once if that was killed, also while it waits for Slurm, for the next runner takes over all
+of its jobs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
-from air_executor import settings
+from air_executor import processes, settings
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 from air_runner import logs, taskloop
@@ -50,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     taskloop.Rules.add_flags(parser)
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C the daemon tells
+    processes.end_with_parent()
     home = Home(given.home)
     logs.begin(home, terminal=False)
     channel = Channel(socket.socket(fileno=given.socket))

@@ -85,7 +85,9 @@ def number_of(number: str, element: int | None) -> str:
 
 
 def is_stray(home: Home, row: Row) -> bool:
-    """Whether Slurm has a submission of this home that no job wants.
+    """Whether Slurm has a submission of this home that no job wants; not if that cannot be told.
+
+    One that is missed does no harm: its agent finds that it is not wanted, and ends.
 
     Raises:
         OSError: the home refused.
@@ -95,15 +97,19 @@ def is_stray(home: Home, row: Row) -> bool:
         return False
     name = first if row.element is None else _element(home.slurm_array(row.name), row.element)
     if name is None:
-        return True
+        return False
     try:
         job = store.read(home, name)
     except NotFoundError:
         return True
-    except CorruptFileError:
+    except (CorruptFileError, ValueError):
         return False
-    wanted = None if job.state.terminal else record.read(home.job(name), job.attempt)
-    return wanted is None or wanted.submission != row.name or wanted.id not in (None, row.id)
+    if job.state.terminal:
+        return True
+    wanted = record.read(home.job(name), job.attempt)
+    if wanted is None:  # of one that works, the file is damaged
+        return job.state is model.JobState.WAITING
+    return wanted.submission != row.name or wanted.id not in (None, row.id)
 
 
 def _element(array: Path, element: int) -> str | None:
