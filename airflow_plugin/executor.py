@@ -35,6 +35,7 @@ from airflow_plugin.results import Report, Tell
 from airflow_plugin.rounds import Rounds
 from airflow_plugin.site import Door, Site
 from airflow_plugin.successes import Successes
+from airflow_plugin.tending import Tender
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -59,6 +60,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._ledger = Ledger()
         self._collector = Collector(self._ledger, self._report, self._safely)
         self._stops = handover.Stops()
+        self._tender = Tender(self._ledger, self._drop)
         self._successes = Successes()
         self._metrics = Metrics(self.team_name)
         self._door = Door(lambda: Site.of(self.conf, self.parallelism), self._home_refused)
@@ -169,7 +171,8 @@ class AirExecutor(Guarded, BaseExecutor):
         key, job = keys.key_of(workload), submission.job
         keys.take_from_queue(self, key)
         self.running.add(key)
-        self._ledger.add(Entry(job.name, key, job.queue, job.external_id))
+        moment, subject = time.monotonic(), keys.subject_of(workload)
+        self._ledger.add(Entry(job.name, key, job.queue, job.external_id, subject, token_since=moment))
         self._stops.forget(job.name)
         self._successes.handed_over(key)
         self._rounds.sent = True
@@ -201,6 +204,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._safely("collecting results", self._collector.collect, site.home, now)
         self._safely("checking jobs", self._collector.check_some, site.home, now, CHECKS_AT_ONCE)
         self._safely("checking queues", self._check_queues, site, now)
+        self._safely("what waits", self._tend, site)
         self._safely("metrics", self._count_runners, site, now)
         self._safely("waiting for results", self._wait, site)
 
@@ -274,6 +278,14 @@ class AirExecutor(Guarded, BaseExecutor):
                 if not entry.warned:
                     entry.warned = True
                     self._tell(entry.key, "job waits", f"{entry.name}: {stuck.why}")
+
+    def _tend(self, site: Site) -> None:
+        self._tender.tick(site.home, self.jwt_generator)
+
+    def _drop(self, entry: Entry) -> None:
+        """Nobody is told: in Airflow's eyes it is over, or another run of it has begun."""
+        self.running.discard(entry.key)
+        self._stop(entry, "its task was marked, cleared or deleted while it waited")
 
     def _count_runners(self, site: Site, now: float) -> None:
         if now >= self._next_runners:
@@ -364,7 +376,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self.log.exception("Cannot tell whether the job %s is running", name)
         if verdict is not adoption.Adoption.ADOPT:
             return False
-        self._ledger.add(Entry(name, key, external_id=ti.external_executor_id))
+        self._ledger.add(Entry(name, key, external_id=ti.external_executor_id, subject=ti.id))
         self.running.add(key)
         self._safely("metrics", self._metrics.adopted)
         self._collector.check_all = True

@@ -92,6 +92,13 @@ def queued_connection_tests(executor: BaseExecutor) -> list[Any]:
     return list(executor.queued_connection_tests.values())
 
 
+def subject_of(workload: Any) -> Any:
+    """Whom the token of a workload is for."""
+    if is_task(workload):
+        return workload.ti.id
+    return workload.callback.id if is_callback(workload) else workload.connection_test_id
+
+
 def is_task(workload: Any) -> bool:
     """Whether a workload is a task's."""
     return isinstance(workload, workloads.ExecuteTask)

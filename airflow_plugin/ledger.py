@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_DONE = 10_000
@@ -20,6 +22,8 @@ class Entry:
     queue: str | None = None
     """None if it was adopted from a home that could not be read."""
     external_id: str | None = None
+    subject: Any = None
+    """Whom its token is for: the id of a task instance, a callback or a connection test."""
     warned: bool = False
     """Whether somebody was told that nobody takes jobs from its queue."""
     announced: bool = False
@@ -28,6 +32,12 @@ class Entry:
     """Whether something of its run was handed over since."""
     known: bool = False
     """Whether the scheduler was woken for its success already, and its end is no news any more."""
+    since: float = field(default_factory=time.monotonic)
+    """When it was handed over or adopted."""
+    token_since: float = -math.inf
+    """When its token was made, as far as that is known."""
+    runs: bool = False
+    """Whether Airflow says that its task runs, and so hears of everything itself."""
 
 
 class Ledger:

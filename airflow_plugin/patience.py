@@ -9,6 +9,7 @@ the job of the task                                 the task
 ==================================================  ================================================================
 waiting, and a living runner serves its queue       waits
 waiting, and its queue is paused                    waits, whoever serves it
+waiting in Slurm, and some runner lives             waits: a runner that takes no new jobs still sees to these
 working, since less than `task_queued_timeout`      waits: it is about to tell Airflow that it runs (a minute is
                                                     granted in any case: a busy host starts slowly)
 waiting otherwise                                   is stuck
@@ -22,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from airflow.models.taskinstance import TaskInstance
@@ -34,6 +36,7 @@ from air_executor import model, pauses, runners, store, usage
 from air_executor.errors import CorruptFileError, HomeError, NotFoundError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
+from air_executor.slurm import record
 from airflow_plugin import jobs
 from airflow_plugin.ledger import Entry
 
@@ -45,17 +48,35 @@ CHUNK = 500
 """How many task instances one statement names; databases limit that."""
 
 
-def waits(job: model.Job, external_id: str | None, served: Collection[str], timeout: float, working_for: float) -> bool:
+@dataclass(frozen=True)
+class Served:
+    """What jobs may wait for."""
+
+    queues: frozenset[str]
+    """Those that living runners serve, and those that are paused."""
+    slurm: bool = False
+    """Whether some runner lives, to see to what is in Slurm."""
+
+
+def waits(
+    job: model.Job,
+    external_id: str | None,
+    served: Served,
+    timeout: float,
+    working_for: float,
+    *,
+    in_slurm: bool = False,
+) -> bool:
     """Whether the task of a job only waits. Pure.
 
     Args:
-        served: the queues that living runners serve, and those that are paused.
         working_for: seconds since the job started, if it did.
+        in_slurm: whether it was submitted there.
     """
     if job.external_id != external_id:
         return False
     if job.state is model.JobState.WAITING:
-        return job.queue in served
+        return job.queue in served.queues or (in_slurm and served.slurm)
     if job.state is not model.JobState.WORKING or job.started_at is None:
         return False
     return working_for < max(timeout, START_SECONDS)
@@ -72,8 +93,9 @@ def let_wait(home: Home, ti: TaskInstance, others: Iterable[Entry], timeout: flo
     """
     store.check_home(home)
     name = jobs.task_name(ti)
-    served = {queue for info in runners.alive_runners(home, seen) if not info.draining for queue in info.queues}
-    served |= _paused(home)
+    alive = runners.alive_runners(home, seen)
+    queues = {queue for info in alive if not info.draining for queue in info.queues}
+    served = Served(_paused(home) | queues, slurm=bool(alive))
     if not _those_that_wait(home, {name: ti.external_executor_id}, timeout, served):
         return False
     known = {entry.name: entry.external_id for entry in others} | {name: ti.external_executor_id}
@@ -89,13 +111,14 @@ def _paused(home: Home) -> frozenset[str]:
         raise HomeError(f"{home.paused} cannot be read: {error.strerror}") from None
 
 
-def _those_that_wait(home: Home, known: Mapping[str, str | None], timeout: float, served: Collection[str]) -> set[str]:
+def _those_that_wait(home: Home, known: Mapping[str, str | None], timeout: float, served: Served) -> set[str]:
     """The external ids of the jobs, given by name, whose tasks only wait if Airflow has them as queued."""
     found = set()
     for name, external_id in known.items():
         with contextlib.suppress(NotFoundError, CorruptFileError):
             job = store.read(home, name)
-            if external_id and waits(job, external_id, served, timeout, usage.working_for(job)):
+            in_slurm = record.exists(home.job(name))
+            if external_id and waits(job, external_id, served, timeout, usage.working_for(job), in_slurm=in_slurm):
                 found.add(external_id)
     return found
 

@@ -123,8 +123,8 @@ _OPTIONS: dict[str, Any] = {
     ),
     "token_lifetime": _option(
         "float",
-        "How many seconds a task may wait in its queue before its token is too old to start with. It is at least "
-        "``[scheduler] task_queued_timeout``.",
+        "How many seconds the token of a task lives that waits in its queue, and how long no scheduler may be up "
+        "meanwhile: a scheduler makes another in the middle of its life. At least ``[scheduler] task_queued_timeout``.",
         default="604800",
         example="86400",
     ),

@@ -2,13 +2,15 @@
 
 Airflow makes it with the executor's generator and lets it live `[scheduler] task_queued_timeout`, because after that
 Airflow takes a queued task back. Here a task that only waits is not taken back (`patience`): its token has to live
-longer.
+longer. And while it waits it gets another one now and then (`tending`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from airflow.executors import workloads
 
 from air_executor.errors import SettingsError
 from airflow_plugin import config
@@ -23,6 +25,7 @@ class PatientGenerator:
     def __init__(self, generator: Any, lifetime: float) -> None:
         self._generator = generator
         self.lifetime = lifetime
+        """Seconds that a token of a workload lives at least."""
 
     def generate(
         self,
@@ -36,6 +39,10 @@ class PatientGenerator:
         token: str = self._generator.generate(extras=extras, headers=headers, valid_for=valid_for)
         return token
 
+    def make(self, subject: object) -> str:
+        """Another token of a workload, as Airflow makes the first."""
+        return str(workloads.ExecuteTask.generate_token(str(subject), self))  # type: ignore[arg-type]
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._generator, name)
 
@@ -43,7 +50,8 @@ class PatientGenerator:
 def patient(generator: Any, source: config.Source) -> Any:
     """A generator whose tokens of workloads live as long as configured."""
     try:
-        return PatientGenerator(generator, config.load(source).token_lifetime)
+        airflows = float(source.get("scheduler", "task_queued_timeout") or 0)
+        return PatientGenerator(generator, max(airflows, config.load(source).token_lifetime))
     except SettingsError:  # told when the home is opened; until then no task is handed over
         return generator
 

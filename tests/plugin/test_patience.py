@@ -17,6 +17,7 @@ from airflow_plugin.executor import AirExecutor
 from tests.plugin import fleet
 
 TIMEOUT = 600.0
+SERVED = patience.Served(frozenset({"served"}))
 STARTED = "2026-11-21T12:00:00Z"
 
 
@@ -35,7 +36,17 @@ STARTED = "2026-11-21T12:00:00Z"
     ],
 )
 def test_who_waits(job: model.Job, working_for: float, expected: bool) -> None:
-    assert patience.waits(job, "this", {"served"}, TIMEOUT, working_for) is expected
+    assert patience.waits(job, "this", SERVED, TIMEOUT, working_for) is expected
+
+
+@pytest.mark.parametrize(
+    ("in_slurm", "runner", "expected"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_what_slurm_has_waits_also_for_a_runner_that_takes_no_more(
+    in_slurm: bool, runner: bool, expected: bool
+) -> None:
+    job, served = model.Job("job", queue="drained", external_id="this"), patience.Served(frozenset(), slurm=runner)
+    assert patience.waits(job, "this", served, TIMEOUT, 0.0, in_slurm=in_slurm) is expected
 
 
 def test_a_task_of_a_paused_queue_is_not_given_up_though_nobody_serves_it(
@@ -66,7 +77,7 @@ def test_pauses_that_cannot_be_seen_decide_nothing(home: Home, monkeypatch: pyte
 @pytest.mark.parametrize(("seconds", "expected"), [(59, True), (61, False)])
 def test_a_start_may_take_a_minute_however_short_the_timeout_is(seconds: float, expected: bool) -> None:
     job = model.Job("job", queue="served", external_id="this", state=JobState.WORKING, started_at=STARTED)
-    assert patience.waits(job, "this", {"served"}, 5.0, seconds) is expected
+    assert patience.waits(job, "this", SERVED, 5.0, seconds) is expected
 
 
 @pytest.mark.parametrize("started", ["2001-01-01T00:00:00Z", "2101-01-01T00:00:00Z"])

@@ -20,10 +20,11 @@ from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import OperationalError
 
 from air_executor import model, store
 from air_executor.paths import Home
-from airflow_plugin import patience
+from airflow_plugin import patience, wanted
 from airflow_plugin.executor import AirExecutor
 from airflow_plugin.workload import ExitCode
 from tests.plugin import fleet
@@ -364,3 +365,70 @@ def test_a_database_that_refuses_takes_no_task_back(scheduler: Scheduler, monkey
     monkeypatch.undo()
     scheduler.handle_stuck()
     assert scheduler.queued_for("plain") < LONG / 2
+
+
+# --- Tasks of which Airflow tells nothing ---
+
+
+def look_at_what_waits(executor: AirExecutor) -> None:
+    """As if everything had waited for some seconds."""
+    executor._tender._next = 0.0
+    for entry in executor._ledger:
+        entry.since -= LONG
+    executor.sync()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"state": State.FAILED}, {"state": State.SUCCESS}, {"state": None}, {"external_executor_id": "of the next run"}],
+)
+def test_a_task_that_was_marked_or_cleared_while_it_waited_does_not_start(
+    scheduler: Scheduler, values: dict[str, Any]
+) -> None:
+    gone, waiting = scheduler.hand_over("plain"), scheduler.hand_over("retries")
+    scheduler.set("plain", **values)
+    look_at_what_waits(scheduler.executor)
+    ended = store.read(scheduler.home, gone)
+    assert (ended.state, ended.exit and ended.exit.reason) == (
+        model.JobState.CANCELLED,
+        "cancelled by Airflow: its task was marked, cleared or deleted while it waited",
+    )
+    assert store.read(scheduler.home, waiting).state is model.JobState.WAITING
+    assert scheduler.executor.running == {scheduler.instance("retries").key}
+    scheduler.process()
+    assert scheduler.executor.event_buffer == {} and scheduler.events() == []
+
+
+def test_a_task_that_was_deleted_while_it_waited_does_not_start(scheduler: Scheduler) -> None:
+    task = fleet.make_task()  # the database has no such task instance
+    fleet.hand_over(scheduler.executor, task)
+    look_at_what_waits(scheduler.executor)
+    assert store.read(scheduler.home, fleet.name_of(task)).state is model.JobState.CANCELLED
+    assert not scheduler.executor.running
+
+
+def test_what_has_begun_is_for_its_own_heartbeat(scheduler: Scheduler) -> None:
+    name = scheduler.hand_over("plain")
+    with fleet.begin(scheduler.home, name):
+        scheduler.set("plain", state=State.FAILED)
+        look_at_what_waits(scheduler.executor)
+        assert not scheduler.home.job(name).cancel.exists()
+        scheduler.set("plain", state=State.RUNNING)
+        look_at_what_waits(scheduler.executor)
+    [entry] = scheduler.executor._ledger
+    assert entry.runs  # and is not asked for any more
+
+
+def test_a_database_that_does_not_answer_drops_nothing(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = scheduler.hand_over("plain")
+    scheduler.set("plain", state=State.FAILED)
+
+    def refuse(_: object) -> None:
+        raise OperationalError("select", {}, Exception("it is away"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wanted, "_ask", refuse)
+        look_at_what_waits(scheduler.executor)
+    assert store.read(scheduler.home, name).state is model.JobState.WAITING
+    look_at_what_waits(scheduler.executor)
+    assert store.read(scheduler.home, name).state is model.JobState.CANCELLED
