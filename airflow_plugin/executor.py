@@ -25,7 +25,7 @@ from airflow.executors.base_executor import BaseExecutor
 from air_executor import load, model, runners, store
 from air_executor.errors import HomeError, InvalidInputError
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, jobs, keys, obstacles, patience, tasklog, tokens
+from airflow_plugin import adoption, config, handover, jobs, keys, obstacles, patience, tasklog, tasknotes, tokens
 from airflow_plugin.collecting import CHECKS_AT_ONCE, CHECKS_WHEN_IDLE, Collector
 from airflow_plugin.guard import Guarded
 from airflow_plugin.idling import Delivered, Rules, Situation
@@ -172,7 +172,9 @@ class AirExecutor(Guarded, BaseExecutor):
         keys.take_from_queue(self, key)
         self.running.add(key)
         moment, subject = time.monotonic(), keys.subject_of(workload)
-        self._ledger.add(Entry(job.name, key, job.queue, job.external_id, subject, token_since=moment))
+        log_path = workload.log_path if keys.is_task(workload) else None
+        entry = Entry(job.name, key, job.queue, job.external_id, subject, log_path, token_since=moment)
+        self._ledger.add(entry)
         self._stops.forget(job.name)
         self._successes.handed_over(key)
         self._rounds.sent = True
@@ -258,6 +260,8 @@ class AirExecutor(Guarded, BaseExecutor):
             self.log.info("The job %s: %s", entry.name, report.reason)
             event = "job failed" if report.tell is Tell.FAILED else "job stopped"
             self._tell(entry.key, event, f"{entry.name}: {report.reason}")
+            if job is not None and report.tell is Tell.FAILED and (site := self._door.site) is not None:
+                self._safely("a task's log", tasknotes.tell_end, site.home, entry.log_path, job, report.reason)
         if report.tell is Tell.NOTHING:
             self.running.discard(entry.key)
         elif report.tell is Tell.SUCCESS:
@@ -278,6 +282,10 @@ class AirExecutor(Guarded, BaseExecutor):
                 if not entry.warned:
                     entry.warned = True
                     self._tell(entry.key, "job waits", f"{entry.name}: {stuck.why}")
+        for entry, why in obstacles.find_stuck_in_slurm(site.home, self._ledger):
+            entry.stuck = True
+            self._tell(entry.key, "job waits", f"{entry.name}: {why}")
+            self._safely("a task's log", tasknotes.tell_wait, entry.log_path, entry.name, why)
 
     def _tend(self, site: Site) -> None:
         self._tender.tick(site.home, self.jwt_generator)
@@ -376,7 +384,8 @@ class AirExecutor(Guarded, BaseExecutor):
             self.log.exception("Cannot tell whether the job %s is running", name)
         if verdict is not adoption.Adoption.ADOPT:
             return False
-        self._ledger.add(Entry(name, key, external_id=ti.external_executor_id, subject=ti.id))
+        log_path = tasknotes.log_path(site.home, name) if site is not None else None
+        self._ledger.add(Entry(name, key, external_id=ti.external_executor_id, subject=ti.id, log_path=log_path))
         self.running.add(key)
         self._safely("metrics", self._metrics.adopted)
         self._collector.check_all = True

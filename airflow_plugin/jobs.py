@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -97,6 +98,16 @@ def task_name(ti: Any) -> str:
     mapped = [f"map{ti.map_index}"] if ti.map_index >= 0 else []
     parts = [ti.dag_id, ti.task_id, ti.run_id, *mapped, f"try{ti.try_number}"]
     return validation.make_name("airflow", *parts, key=f"{ti.id} {ti.try_number}")
+
+
+def log_path_of(home: Home, name: str) -> str | None:
+    """Where Airflow has the log of a job's task, below its folder of logs; only as long as the job is not over.
+
+    Raises:
+        OSError, ValueError, AttributeError: there is no such workload.
+    """
+    found = json.loads(home.job(name).workload.read_bytes()).get("log_path")
+    return found if isinstance(found, str) else None
 
 
 def submission(workload: Any, options: Options, home: Home, server: str) -> store.Submission:

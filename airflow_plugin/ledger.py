@@ -24,8 +24,12 @@ class Entry:
     external_id: str | None = None
     subject: Any = None
     """Whom its token is for: the id of a task instance, a callback or a connection test."""
+    log_path: str | None = None
+    """Where Airflow has the log of its task; None if that is not known, or it is no task."""
     warned: bool = False
     """Whether somebody was told that nobody takes jobs from its queue."""
+    stuck: bool = False
+    """Whether somebody was told that Slurm does not start it."""
     announced: bool = False
     """Whether the success of its task is on its way to Airflow."""
     followed: bool = False

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from air_executor import pauses, runners, spool
+from air_executor import pauses, runners, spool, store
+from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
+from air_executor.slurm import condition, record, standing, states
 from airflow_plugin.ledger import Entry, Ledger
 
 
@@ -27,6 +29,28 @@ def find_stuck(home: Home, ledger: Ledger, seen: Sightings) -> Iterator[Stuck]:
         entries = [entry for entry in ledger if entry.queue == queue and entry.name in waiting]
         if entries:
             yield Stuck(queue, why, entries)
+
+
+def find_stuck_in_slurm(home: Home, ledger: Ledger) -> Iterator[tuple[Entry, str]]:
+    """The jobs of an executor that Slurm has and will not start unless somebody does something; each is told once.
+
+    Only where a runner noted that there are some are jobs read.
+    """
+    for each in condition.read_all(home):
+        if any(states.explain(reason).stuck for reason in each.reasons):
+            known = (ledger.get(name) for name in spool.claimed(home, each.runner))
+            for entry in filter(None, known):
+                if not entry.stuck and (why := _stuck_in_slurm(home, entry.name)):
+                    yield entry, why
+
+
+def _stuck_in_slurm(home: Home, name: str) -> str | None:
+    try:
+        job = store.read(home, name)
+        found = standing.of_job(job, record.read(home.job(name), job.attempt))
+    except (AirExecutorError, OSError):  # it is over, or is looked at again
+        return None
+    return standing.waits(found, job) if found is not None and found.stuck else None
 
 
 def find(home: Home, queues: Sequence[str], seen: Sightings) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,8 @@ def read(home: Home, ti: Any, try_number: int) -> tuple[list[str], list[str]]:
 def _is_in_log_folder(home: Home, name: str) -> bool:
     from airflow.configuration import conf
 
-    log_path = json.loads(home.job(name).workload.read_bytes()).get("log_path")
-    return bool(log_path) and Path(conf.get("logging", "base_log_folder"), log_path).exists()
+    log_path = jobs.log_path_of(home, name)
+    return log_path is not None and Path(conf.get("logging", "base_log_folder"), log_path).exists()
 
 
 def tail(path: Path, limit: int = MAX_BYTES) -> str:

@@ -12,7 +12,7 @@ from air_executor import runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError, HomeError
 from air_executor.paths import Home
-from airflow_plugin import guard, handover, jobs, keeper, keys, results
+from airflow_plugin import guard, handover, jobs, keeper, keys, obstacles, results, tasknotes
 from airflow_plugin.executor import AirExecutor
 from tests.plugin import fleet
 
@@ -43,6 +43,8 @@ BELOW: list[tuple[Any, str]] = [
     (jobs, "submission"),
     (keys, "take_from_queue"),
     (results, "report"),
+    (obstacles, "find_stuck_in_slurm"),
+    (tasknotes, "tell_end"),
     (AirExecutor, "log_task_event"),
 ]
 
