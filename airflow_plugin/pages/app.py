@@ -21,6 +21,7 @@ from air_executor.errors import CorruptFileError, JobBusyError, SettingsError
 from air_executor.index import Filter, Page
 from air_executor.model import Job, Trigger
 from air_executor.paths import Home
+from air_executor.slurm import standing
 from airflow_plugin import hook
 from airflow_plugin.pages import access, documents, doorway, facts, logtail, lookout, readings
 from airflow_plugin.pages.access import Owner, Visitor, VisitorDep
@@ -102,6 +103,7 @@ def overview(visitor: VisitorDep, watch: LookoutDep) -> Response:
             "version": __version__,
             "problems": view.problems,
             "runners": [facts.of_runner(runner) for runner in view.runners],
+            "slurm": [facts.of_standing(each) for each in view.slurm],
             "queues": [facts.of_queue(queue, view.ended.get(queue.name, 0)) for queue in view.queues],
             "working": _rows(running),
             "failed": _rows(failed),
@@ -237,7 +239,9 @@ def show_job(
     """A job, some of its tasks, and who did what with it; nothing if all is as `known` says."""
     with doorway.refusals(watch.home):
         paths = watch.home.job(store.name_of(watch.home, name))
-        state = readings.sign_of(paths.state, paths.cancel)  # first: what changes later is told the next time
+        state = readings.sign_of(
+            paths.state, paths.cancel, paths.slurm
+        )  # first: what changes later is told the next time
         job, owner = _find(watch, visitor, name)
         notes = watch.notes(job)
         reading = watch.readings.get(
@@ -251,6 +255,7 @@ def show_job(
             return Response(status_code=204)
         told = {
             **facts.of_job(job),
+            "slurm": facts.of_slurm(job, standing.read_job(watch.home, job)),
             **reading.told,
             "stop": facts.of_stop(None if job.state.terminal else repair.read_stop_request(watch.home, job.name)),
             "notes": notes,

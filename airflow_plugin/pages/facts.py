@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from air_executor import health, model
 from air_executor.model import Job
+from air_executor.slurm import options
 
 if TYPE_CHECKING:
     from air_executor.index import History, JobRow, Step
     from air_executor.repair import StopRequest
     from air_executor.report import Facts
+    from air_executor.slurm import standing
 
 JOB = (
     *("name", "id", "state", "attempt", "queue", "priority", "trigger", "labels", "crashes", "losses"),
@@ -40,6 +42,12 @@ ROW = (
 AIRFLOW = ("dag_id", "run_id", "task_id", "map_index")
 """The labels of a job that say whose it is; what belongs to a task instance has all of them."""
 ENDS = ("completed", "failed", "cancelled")
+IN_SLURM = ("id", "state", "reason", "says", "stuck", "partition", "node", "submitted_at", "seen_at")
+RUNNER_IN_SLURM = (
+    *("runner", "alive", "answers", "answered_at", "trouble", "trouble_since"),
+    *("to_submit", "waiting", "running", "held_on"),
+)
+PILOT = ("name", "queue", "id", "state", "node")
 EVENTS = 200
 """How many of the latest events are told."""
 _OF_A_COMMAND = (
@@ -90,6 +98,21 @@ def of_job(job: Job) -> dict[str, Any]:
         "airflow": airflow_place(job.labels),
         "is_airflows": job.trigger == model.Trigger.EXECUTOR,
     }
+
+
+def of_slurm(job: Job, found: standing.JobStanding | None) -> dict[str, Any] | None:
+    """What a job asked of Slurm, and how it stands there; None if it is none of Slurm's."""
+    if job.slurm is None and found is None:
+        return None
+    there = None if found is None else {key: getattr(found, key) for key in IN_SLURM}
+    return {"asked": _of_options(job.slurm or {}), "there": there}
+
+
+def _of_options(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Of flags in `extra` only which: their values may be anything."""
+    told = pick(asked, (name for name in options.NAMES if name != "extra"))
+    flags = [str(flag).partition("=")[0] for flag in asked.get("extra") or ()]
+    return {**told, "extra": flags} if flags else told
 
 
 def airflow_place(labels: Mapping[str, str]) -> str | None:
@@ -185,6 +208,15 @@ def of_steering(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def of_runner(runner: health.RunnerStatus) -> dict[str, Any]:
     """A runner, all of whose status may be known."""
     return dataclasses.asdict(runner)
+
+
+def of_standing(found: standing.Standing) -> dict[str, Any]:
+    """How a runner and Slurm get on."""
+    return {
+        **{key: getattr(found, key) for key in RUNNER_IN_SLURM},
+        "waits": [{"says": wait.says, "jobs": wait.jobs, "stuck": wait.stuck} for wait in found.waits],
+        "pilots": [{key: getattr(pilot, key) for key in PILOT} for pilot in found.pilots],
+    }
 
 
 def of_queue(queue: health.QueueStatus, ended: int) -> dict[str, Any]:

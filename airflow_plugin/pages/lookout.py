@@ -13,6 +13,7 @@ from air_executor.index import Filter, Index
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
+from air_executor.slurm import standing
 from airflow_plugin.pages import readings
 
 LOOK_EVERY = 0.5
@@ -30,6 +31,8 @@ class View:
     problems: list[str] = field(default_factory=list)
     runners: list[health.RunnerStatus] = field(default_factory=list)
     queues: list[health.QueueStatus] = field(default_factory=list)
+    slurm: list[standing.Standing] = field(default_factory=list)
+    """How the runners that use Slurm and it get on."""
     ended: dict[str, int] = field(default_factory=dict)
     """How many jobs of a queue ended in the last `LATELY` seconds."""
     steered: list[dict[str, Any]] = field(default_factory=list)
@@ -76,7 +79,7 @@ class Lookout:
             airflow=status.gather_airflow(self.home, queues),
         )
         ended = self._count([queue.name for queue in found.queues])
-        return View(found.problems, found.runners, found.queues, ended, steered)
+        return View(found.problems, found.runners, found.queues, found.slurm, ended, steered)
 
     def _look_who_steered(self) -> list[dict[str, Any]]:
         """Read when there is something new: a log that is full takes a tenth of a second."""
@@ -104,6 +107,8 @@ class Lookout:
         if job.state.terminal:
             return []
         view = self.view()
+        if there := standing.waits(standing.read_job(self.home, job), job):
+            return [there]
         if job.state is JobState.WAITING:
             queue = next((each for each in view.queues if each.name == job.queue), None)
             unserved = [] if queue and queue.served_by else [f"no runner serves the queue {job.queue}"]

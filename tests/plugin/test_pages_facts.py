@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,10 +15,11 @@ import pytest
 from air_executor import audit, held, model, pauses, processes, runners, spool, store
 from air_executor.client import AirExecutorClient
 from air_executor.paths import Home, JobPaths
+from air_executor.slurm import condition, record
 from air_executor.testing import running_runner, wait_for
 from airflow_plugin import links
 from airflow_plugin.plugin import AirExecutorPlugin
-from tests.plugin import visitors
+from tests.plugin import fleet, visitors
 from tests.plugin.visitors import Web, credentials, documents, facts, logtail, lookout, readings
 
 SENTINEL = "hunter2"
@@ -393,3 +395,31 @@ def test_a_home_that_nobody_has_used_yet(web: Web, home: Home) -> None:
     assert "is not there" in get(web, "overview")["problems"][0]
     assert get(web, "jobs")["jobs"] == []
     assert not home.root.exists()
+
+
+def test_how_a_job_and_its_runner_stand_in_slurm(web: Web, home: Home) -> None:
+    at = "2026-01-02T03:04:05.000000Z"
+    submit(home)
+    assert get(web, "job/one")["slurm"] is None and get(web, "overview")["slurm"] == []
+    extra = [f"--comment={SENTINEL}", "--exclusive"]
+    submit(home, "two", slurm={"partition": "gpu", "cpus": 2, "extra": extra})
+    told = get(web, "job/two")
+    asked = {"partition": "gpu", "cpus": 2, "extra": ["--comment", "--exclusive"]}
+    assert told["slurm"] == {"asked": asked, "there": None} and told["notes"] == ["no runner serves the queue default"]
+    noted = record.Record(1, "two.aaaaaaaabbbbbbbb", at, id="12", state="PENDING", reason="PartitionDown")
+    record.write(home.job("two"), noted, durable=False)
+    told = get(web, f"job/two?known={told['known']}")
+    there = told["slurm"]["there"]
+    assert (there["id"], there["state"], there["stuck"]) == ("12", "PENDING", True)
+    assert there["says"] == "its partition is down (PartitionDown)" and told["notes"] == [
+        f"in Slurm: {there['says']}; that does not pass by waiting"
+    ]
+    fleet.serve(home, "default")
+    runner = condition.Condition(fleet.RUNNER, at, states={"PENDING": 1}, reasons={"PartitionDown": 1})
+    condition.write(home, dataclasses.replace(runner, trouble="squeue: no answer", trouble_since=at))
+    lookout.of(home).look_anew()
+    overview = get(web, "overview")
+    [found] = overview["slurm"]
+    assert (found["answers"], found["waiting"], found["trouble"]) == (False, 1, "squeue: no answer")
+    assert found["waits"] == [{"says": there["says"], "jobs": 1, "stuck": True}]
+    assert sum("Slurm" in problem for problem in overview["problems"]) == 2

@@ -90,10 +90,24 @@ function facts(job) {
     ["Memory", peak === undefined ? null : memory(peak)],
     ["Limits", limits(job)],
     ["Runner", job.runner ? `${job.runner.id ?? "–"} on ${job.runner.host}, process ${job.runner.pid}` : null],
+    ["Slurm", job.slurm?.there ? inSlurm(job.slurm.there) : null],
+    ["Submitted to Slurm", job.slurm?.there?.submitted_at ? ago(job.slurm.there.submitted_at) : null],
+    ["Asks Slurm for", job.slurm ? asked(job.slurm.asked) : null],
     ["Exit", job.exit && job.state !== "completed" ? `${job.exit.kind}${job.exit.code === null ? "" : `, code ${job.exit.code}`}${job.exit.signal === null ? "" : `, signal ${job.exit.signal}`}` : null],
     ["Labels", Object.keys(job.labels).length ? h("span", { class: "labels" }, Object.entries(job.labels).map(([name, value]) => h("a", { class: "label", href: `jobs?${new URLSearchParams({ label: `${name}=${value}` })}` }, `${name}=${value}`))) : null],
   ];
   return h("dl", { "data-key": "facts" }, pairs.filter(([, value]) => value !== null).map(([name, value]) => h("div", { "data-key": name }, h("dt", null, name), h("dd", null, value))));
+}
+
+function inSlurm({ id, state: word, reason, says, stuck, partition, node }) {
+  const place = [partition && `partition ${partition}`, node && `node ${node}`].filter(Boolean).join(", ");
+  const title = reason ? `${word} (${reason})` : word;
+  return [h("span", { title }, id ? `job ${id}, ${word}: ${says}` : `${word}: ${says}`), place ? `; ${place}` : "", stuck ? h("strong", null, " (does not pass by waiting)") : ""];
+}
+
+function asked(found) {
+  const said = Object.entries(found).map(([name, value]) => `${name}=${[value].flat().join(" ")}`);
+  return said.length ? said.join(", ") : "what the cluster has by default";
 }
 
 function limits(job) {

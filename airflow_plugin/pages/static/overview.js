@@ -17,6 +17,7 @@ function render(view, again) {
     problems(view),
     section("Runners", runners(view, again)),
     section("Queues", queues(view, again)),
+    view.slurm.length ? section("Slurm", slurm(view)) : "",
     h(
       "div",
       { class: "columns" },
@@ -92,6 +93,30 @@ function runnerActions(runner, again) {
       after: again,
     }),
   ];
+}
+
+const SLURM = ["Runner", "Answers", "To submit", "Waiting there", "Running there", "Why they wait"];
+
+function slurm(view) {
+  const rows = view.slurm.map((found) =>
+    row(
+      found.runner,
+      found.runner,
+      answers(found),
+      number(found.to_submit.toLocaleString("en-GB")),
+      number(found.waiting.toLocaleString("en-GB")),
+      number([found.running.toLocaleString("en-GB"), found.held_on ? h("span", { class: "quiet", title: "Slurm says that they are over, but a process still holds them" }, `, ${found.held_on} over but held`) : ""]),
+      h("td", { class: "reason" }, found.waits.map((wait) => h("div", { "data-key": wait.says }, `${wait.jobs.toLocaleString("en-GB")}: ${wait.says}`, wait.stuck ? h("strong", null, " (does not pass by waiting)") : ""))),
+    ),
+  );
+  const pilots = view.slurm.flatMap((found) => found.pilots).map((pilot) => row(pilot.name, pilot.name, pilot.queue, pilot.id ?? "–", pilot.state, pilot.node ?? "–"));
+  return [table("Slurm", SLURM, rows, ""), pilots.length ? table("Pilots", ["Pilot", "Queue", "Slurm job", "State", "Node"], pilots, "") : ""];
+}
+
+function answers(found) {
+  if (!found.alive) return "the runner is gone";
+  if (found.answers === null) return "not asked yet";
+  return found.answers ? "yes" : h("span", { title: found.trouble }, "no, since ", ago(found.trouble_since));
 }
 
 const QUEUE = ["Queue", "Waiting", "Oldest waits", "Ended in the last 10 minutes", "Served by", ""];
