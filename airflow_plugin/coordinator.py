@@ -210,6 +210,11 @@ class TaskProcess(Watched, ActivitySubprocess):
                 processes.kill_tree(process.pid)
         return super()._service_subprocess(*args, **kwargs)
 
+    def _on_child_started(self, *args: Any, **kwargs: Any) -> None:
+        """Airflow takes the start for a heartbeat; its supervisor would send the next one at once."""
+        super()._on_child_started(*args, **kwargs)
+        self._last_heartbeat_attempt = self._last_successful_heartbeat
+
     def kill(self, *args: Any, **kwargs: Any) -> None:
         """The supervisor kills inside the handler of Airflow's answer to a heartbeat: that answer is why."""
         self._note(sys.exc_info()[1])

@@ -18,8 +18,9 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from airflow.sdk.api.client import Client, ServerResponseError
+from airflow.sdk.api.client import Client, ServerResponseError, TaskInstanceOperations
 from airflow.sdk.api.datamodels._generated import TaskInstance
+from airflow.sdk.execution_time import supervisor
 from airflow.sdk.execution_time.comms import RetryTask, SucceedTask
 from airflow.sdk.execution_time.coordinator import get_coordinator_manager, reset_coordinator_manager
 
@@ -107,6 +108,20 @@ def test_without_a_descriptor_of_the_process_the_sleep_is_short(monkeypatch: pyt
     process = start(linger)
     assert process.wait() == 0
     assert process.selector.blind and max(process.selector.blind) <= coordinator._IDLE_WAIT
+
+
+def test_the_start_counts_as_the_first_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr(TaskInstanceOperations, "heartbeat", lambda *_, **told: sent.append(told))
+    monkeypatch.setattr(supervisor, "MIN_HEARTBEAT_INTERVAL", 3600.0)
+    process = start(linger)
+    process._send_heartbeat_if_needed()
+    assert sent == []
+    with monkeypatch.context() as sooner:
+        sooner.setattr(supervisor, "MIN_HEARTBEAT_INTERVAL", 0.0)
+        process._send_heartbeat_if_needed()
+    assert sent == [{"pid": process.pid}]
+    process.wait()
 
 
 def test_the_descriptor_is_closed_in_the_end() -> None:
