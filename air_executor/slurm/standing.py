@@ -149,11 +149,11 @@ class JobStanding:
     id: str | None
     submission: str
     """How Slurm calls it."""
-    state: str
-    """Slurm's word, or ours where it has said none."""
+    state: str | None
+    """Slurm's word, or ours where it has said none; None of a job that is over, if its end is newer than the word."""
     reason: str | None
     """Slurm's word for what it waits for."""
-    says: str
+    says: str | None
     """In a sentence: what its state means, or what it waits for."""
     stuck: bool
     partition: str | None
@@ -164,14 +164,14 @@ class JobStanding:
     @property
     def brief(self) -> str:
         """`PENDING (Resources)`."""
-        return f"{self.state} ({self.reason})" if self.reason else self.state
+        return f"{self.state} ({self.reason})" if self.reason else self.state or ""
 
     @property
     def sentence(self) -> str:
         """All of it."""
         named = f"Slurm job {self.id}" if self.id else f"named {self.submission} in Slurm"
         where = [f"partition {self.partition}" if self.partition else "", f"node {self.node}" if self.node else ""]
-        return ", ".join(each for each in (named, f"{self.state}: {self.says}", *where) if each)
+        return ", ".join(each for each in (named, self.state and f"{self.state}: {self.says}", *where) if each)
 
 
 SUBMITTING = "SUBMITTING"
@@ -182,13 +182,7 @@ def of_job(job: model.Job, submitted: record.Record | None) -> JobStanding | Non
     """How a job stands, by what was noted of its submission. Pure."""
     if submitted is None:
         return None
-    state, says, stuck = SUBMITTING, "it was given to Slurm, which has not said yet whether it has it", False
-    if submitted.id is not None:
-        known = states.parse(submitted.state or "PENDING")
-        state, says = known.name, known.says
-        if known.phase is states.Phase.WAITING and submitted.reason and not job.state.terminal:
-            reason = states.explain(submitted.reason)
-            says, stuck = reason.says, reason.stuck
+    state, says, stuck = _words(job, submitted)
     return JobStanding(
         id=submitted.id,
         submission=submitted.submission,
@@ -201,6 +195,21 @@ def of_job(job: model.Job, submitted: record.Record | None) -> JobStanding | Non
         submitted_at=submitted.submitted_at,
         seen_at=submitted.seen_at,
     )
+
+
+def _words(job: model.Job, submitted: record.Record) -> tuple[str | None, str | None, bool]:
+    """State, sentence, and whether it is stuck: the job's own files are newer than what Slurm said."""
+    known = states.parse(submitted.state or "PENDING")
+    if job.state.terminal and not known.over:
+        return None, None, False
+    if submitted.id is None:
+        return SUBMITTING, "it was given to Slurm, which has not said yet whether it has it", False
+    if known.phase is states.Phase.WAITING and job.state is model.JobState.WORKING:
+        known = states.parse("RUNNING")
+    if known.phase is states.Phase.WAITING and submitted.reason:
+        reason = states.explain(submitted.reason)
+        return known.name, reason.says, reason.stuck
+    return known.name, known.says, False
 
 
 def read_job(home: Home, job: model.Job) -> JobStanding | None:

@@ -147,6 +147,23 @@ def test_metrics() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "said", "brief"),
+    [
+        (model.JobState.WORKING, "PENDING", "RUNNING"),
+        (model.JobState.WORKING, "COMPLETING", "COMPLETING"),
+        (model.JobState.COMPLETED, "PENDING", ""),
+        (model.JobState.FAILED, "RUNNING", ""),
+        (model.JobState.FAILED, "NODE_FAIL", "NODE_FAIL"),
+    ],
+)
+def test_what_the_job_wrote_is_newer_than_what_slurm_said(state: model.JobState, said: str, brief: str) -> None:
+    job = dataclasses.replace(JOB, state=state)
+    found = standing.of_job(job, dataclasses.replace(PENDING, state=said, reason="Resources"))
+    assert found is not None and (found.brief, found.stuck) == (brief, False)
+    assert found.sentence.startswith(f"Slurm job 12, {brief}: " if brief else "Slurm job 12, partition gpu")
+
+
+@pytest.mark.parametrize(
     ("changes", "brief", "says", "stuck"),
     [
         ({}, "SUBMITTING", "has not said yet", False),
