@@ -113,7 +113,7 @@ def waits(home: Home, job: model.Job) -> str | None:
 
     if job.state != "waiting":
         return None
-    if there := standing.waits(standing.read_job(home, job), job):
+    if there := standing.read_waits(home, job):
         return there
     return paused(home, job) or remedies.describe(home, job.queue)
 

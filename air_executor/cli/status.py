@@ -150,7 +150,7 @@ def _slurm(found: Status) -> None:
 
 
 def _answers(standing: Standing) -> str:
-    since = standing.trouble_since if standing.answers is False else standing.at if not standing.alive else None
+    since = standing.trouble_since if standing.alive and standing.answers is False else None
     return standing.sentence + (f", for {output.duration(listing.between(since, None))}" if since else "")
 
 

@@ -1,11 +1,12 @@
 """How runners and Slurm get on, and how a job stands there: in words, for `status`, `doctor`, `show` and pages.
 
 What a runner notes is in `condition`, what is noted of a job in `record`; what Slurm's words mean is in `states`. Pure
-but for `gather` and `read_job`.
+but for `gather` and what begins with `read`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -226,6 +227,20 @@ def waits(found: JobStanding | None, job: model.Job) -> str | None:
         return None
     stuck = "; that does not pass by waiting" if found.stuck else ""
     return f"in Slurm: {found.says}{stuck}"
+
+
+def read_waits(home: Home, job: model.Job) -> str | None:
+    """Why a job that a runner has for Slurm has not started; None if it waits for something else, or does not wait."""
+    if job.state is not model.JobState.WAITING:
+        return None
+    found = read_job(home, job)
+    for each in condition.read_all(home):
+        if os.path.lexists(home.claims(each.runner) / job.name):
+            if each.trouble is not None:
+                since = f" since {each.trouble_since}" if each.trouble_since else ""
+                return f"Slurm has not answered{since} ({each.trouble}): it waits until Slurm does"
+            return waits(found, job) or "it is to be submitted to Slurm"
+    return waits(found, job)
 
 
 def to_dict(found: JobStanding | None) -> dict[str, Any] | None:

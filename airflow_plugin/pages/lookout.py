@@ -107,7 +107,7 @@ class Lookout:
         if job.state.terminal:
             return []
         view = self.view()
-        if there := standing.waits(standing.read_job(self.home, job), job):
+        if there := standing.read_waits(self.home, job):
             return [there]
         if job.state is JobState.WAITING:
             queue = next((each for each in view.queues if each.name == job.queue), None)

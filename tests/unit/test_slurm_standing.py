@@ -119,7 +119,7 @@ def test_a_runner_that_was_killed_is_told_apart(home: Home, submit: Submit, caps
     found = {each.runner: each.alive for each in status.gather(home).slurm}
     assert found == {"r": True, "dead": False}
     run(home, "status")
-    assert "the runner is gone, for" in capsys.readouterr().out
+    assert "the runner is gone" in capsys.readouterr().out
 
 
 def test_what_the_dead_left_of_slurm_is_forgotten_with_them(home: Home) -> None:
@@ -200,6 +200,21 @@ def test_a_job_of_slurm_is_shown_as_such(home: Home, submit: Submit, capsys: pyt
     assert (found["slurm"]["id"], found["slurm"]["stuck"]) == ("12", False) and found["waits"].startswith("in Slurm:")
     run(home, "show", "elsewhere", "--json")
     assert json.loads(capsys.readouterr().out)["slurm"] is None
+
+
+def test_why_a_job_has_not_started(home: Home, submit: Submit) -> None:
+    job = submit("job")
+    condition.write(home, AWAY)
+    assert standing.read_waits(home, job) is None, "no runner has it"
+    spool.claim(home, spool.marker_of(job), "r")
+    assert "Slurm has not answered since" in str(standing.read_waits(home, job))
+    condition.write(home, WELL)
+    assert standing.read_waits(home, job) == "it is to be submitted to Slurm"
+    record.write(home.job("job"), PENDING, durable=False)
+    assert str(standing.read_waits(home, job)).startswith("in Slurm: the nodes")
+    condition.remove(home, "r")
+    assert str(standing.read_waits(home, job)).startswith("in Slurm: the nodes"), "the runner was killed"
+    assert standing.read_waits(home, dataclasses.replace(job, state=model.JobState.CANCELLED)) is None
 
 
 def test_logs_of_the_node(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:

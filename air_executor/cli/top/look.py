@@ -25,6 +25,7 @@ from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.index import Filter, Index, JobRow
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
+from air_executor.slurm import standing
 
 WAITING_SHOWN = 500
 OVER_SHOWN = 500
@@ -246,7 +247,7 @@ def read_details(home: Home, name: str) -> facts.Details:
     found = facts.Details(
         job,
         directory=str(home.job(name).root),
-        waits=show.paused(home, job) or "",
+        waits=standing.read_waits(home, job) or show.paused(home, job) or "",
         slurm=show.in_slurm(home, job) or "",
     )
     try:
