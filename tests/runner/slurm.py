@@ -71,12 +71,13 @@ class FakeSlurm(Slurm):
             for number, each in self.entries.items()
         ]
 
-    def cancel(self, ids: Iterable[str]) -> None:
+    def cancel(self, ids: Iterable[str]) -> bool:
         self.faults.strike("cancel")
         for number in ids:
             self.cancelled.append(number)
             if number in self.entries:
                 self.entries[number].state = "CANCELLED"
+        return True
 
     def past(self, ids: Sequence[str]) -> dict[str, str]:
         self.faults.strike("past")

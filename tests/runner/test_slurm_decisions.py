@@ -175,3 +175,20 @@ def test_why_slurm_ends_a_job(said: str, kind: str, words: str) -> None:
     outcome = read_why("4", said)
     assert outcome.kind == kind
     assert words in outcome.reason
+
+
+# --- When jobs are submitted ---
+
+
+def test_what_may_be_an_array_waits_a_moment_for_others() -> None:
+    failed = tracked("failed", array=5)
+    failed.failures = 2
+    assert [decisions.first_pause(each) for each in (tracked("a"), tracked("b", array=5), failed)] == [0, 0.2, 4.0]
+    first, second, late, alone = (
+        tracked(name, **({"array": 5} if name != "alone" else {})) for name in ("1", "2", "late", "alone")
+    )
+    first.not_before, second.not_before, late.not_before, alone.not_before = 10.0, 10.19, 14.0, 10.1
+    names = [
+        [each.job.name for each in decisions.ready([first, second, late, alone], now)] for now in (9.9, 10.0, 10.15)
+    ]
+    assert names == [[], ["1", "2"], ["1", "2", "alone"]]

@@ -119,8 +119,8 @@ class Cluster:
             return  # its claim was lost, and is there again
         asked = self._chosen.slurm_options(job) or {}  # of one that was submitted, config.toml may say otherwise now
         tracked = self._jobs[name] = Tracked(job, submitted, asked, failures=job.crashes + job.losses)
-        if tracked.failures and submitted is None:
-            tracked.not_before = time.monotonic() + decisions.pause(tracked.failures)
+        if submitted is None:
+            tracked.not_before = time.monotonic() + decisions.first_pause(tracked)
         self.stop(name)
         self._poll_soon()
 
@@ -186,7 +186,8 @@ class Cluster:
 
     def _cancel_doomed(self, now: float) -> None:
         if due := self._doom.due(now):
-            self._teller.ask(lambda: self._slurm.cancel(due))
+            if self._teller.ask(lambda: self._slurm.cancel(due)) is None:
+                self._doom.not_told(due)
             self._poll_soon()
 
     # --- Submitting ---
@@ -197,8 +198,8 @@ class Cluster:
 
     def _submit_due(self, now: float) -> None:
         deadline = time.monotonic() + LONGEST
-        for batch in decisions.batches([each for each in self._to_submit() if each.not_before <= now]):
-            if batch[0].not_before <= now and not self._away:
+        for batch in decisions.batches(decisions.ready(self._to_submit(), now)):
+            if batch[0].not_before <= now + decisions.GATHERING and not self._away:
                 self._submit(batch)
             if time.monotonic() >= deadline:  # whoever wants to be stopped must not wait for all of them
                 return

@@ -123,8 +123,8 @@ class Slurm:
         said = self._run(["squeue", "--me", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"])
         return parse_rows(said)
 
-    def cancel(self, ids: Iterable[str]) -> None:
-        """Let these end; that some have ended already is no error.
+    def cancel(self, ids: Iterable[str]) -> bool:
+        """Let these end; that some have ended already is no error. True: it was told.
 
         Raises:
             SlurmError: as it says.
@@ -134,6 +134,7 @@ class Slurm:
         except RefusedError as error:
             if not _KNOWN_GONE.search(str(error)):
                 raise
+        return True
 
     def past(self, ids: Sequence[str]) -> dict[str, str]:
         """The states of jobs that `jobs` does not know any more, by number; empty where nothing is recorded.

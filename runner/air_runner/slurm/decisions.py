@@ -20,6 +20,8 @@ FIRST_PAUSE, MAX_PAUSE = 2.0, 300.0
 """Seconds before a job is submitted again whose start failed, at first and at most; twice as many each time."""
 _JOB = "air_executor_job"
 """A variable of the batch script; what a site needs there has variables of its own."""
+GATHERING = 0.2
+"""Seconds that a job waits which may be submitted together with others, for these to come."""
 MAX_ELEMENTS = 1000
 """Of a job array; Slurm's default limit is 1,001."""
 
@@ -113,6 +115,22 @@ def pause(failures: int) -> float:
     return float(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(max(failures, 1) - 1, 20)))
 
 
+def first_pause(tracked: Tracked) -> float:
+    """Seconds before a job is submitted that was just taken: others may come with which it can be one array."""
+    return pause(tracked.failures) if tracked.failures else GATHERING * (array_size(tracked) > 1)
+
+
+def array_size(tracked: Tracked) -> int:
+    """With how many others, itself included, it may be submitted."""
+    return min(int(tracked.options.get("array") or 1), MAX_ELEMENTS)
+
+
+def ready(all_: Sequence[Tracked], now: float) -> list[Tracked]:
+    """What is due, and what need not wait any longer because one with which it can be an array is due."""
+    due = {kind(each) for each in all_ if each.not_before <= now and array_size(each) > 1}
+    return [each for each in all_ if each.not_before <= now + GATHERING * (kind(each) in due)]
+
+
 def next_interval(interval: float, longest: float, *, news: bool) -> float:
     """Seconds until Slurm is asked again, from those before its last answer."""
     return min(longest, FIRST_POLL) if news else min(longest, interval * POLL_GROWTH)
@@ -128,7 +146,7 @@ def batches(ready: Sequence[Tracked]) -> list[list[Tracked]]:
     found: list[list[Tracked]] = []
     open_: dict[str, list[Tracked]] = {}
     for tracked in ready:
-        size = min(int(tracked.options.get("array") or 1), MAX_ELEMENTS)
+        size = array_size(tracked)
         if size <= 1:
             found.append([tracked])
             continue

@@ -5,6 +5,7 @@ A number alone does not say whose it is, for a controller that has lost its stat
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from air_runner.slurm import submitting
 from air_runner.slurm.commands import Row
 
 TELL_AGAIN = 10.0
-"""Seconds after which Slurm is told once more to end what has not ended."""
+"""Seconds after which Slurm is told once more to end what has not ended, if it has just said so."""
 
 
 @dataclass
@@ -50,9 +51,13 @@ class Doom:
 
     def due(self, now: float) -> list[str]:
         """The numbers of which Slurm is to be told now, and will be."""
-        due = [number for number, (_, at) in self._told.items() if at is None or now - at >= TELL_AGAIN]
+        due = [number for number, (_, at) in self._told.items() if at is None]
         self._told.update({number: (self._told[number][0], now) for number in due})
         return due
+
+    def not_told(self, numbers: Sequence[str]) -> None:
+        """It was away: these are due again when it has said that it still has them."""
+        self._told.update({number: (self._told[number][0], -math.inf) for number in numbers})
 
     def heard(self, rows: Sequence[Row], mine: Collection[str | None], asked_at: float) -> None:
         """Slurm has said what it has.
@@ -66,7 +71,9 @@ class Doom:
         """
         living = {(row.id, row.name): row for row in rows if not row.state.over}
         self._told = {
-            number: (name, at) for number, (name, at) in self._told.items() if at is None or (number, name) in living
+            number: (name, None if at is None or asked_at - at >= TELL_AGAIN else at)
+            for number, (name, at) in self._told.items()
+            if at is None or (number, name) in living
         }
         if self._lost_at is not None and asked_at - self._lost_at >= self.patience:
             self._lost_at = None
