@@ -23,6 +23,8 @@
       components/<name>.json                    what start-dev.sh started
       preload/<host>-<python>-<installation>.json   what templates have learned to preload
       pipelines/<name>.toml
+      http/tokens/<id>.json                     who may use the HTTP API; <id>.used says when he last did
+      http/keys/<hash>.json                     which run an Idempotency-Key made
       index/<host>.sqlite                       what those who look at many jobs keep of them; a cache
       logs/runner.log
       logs/steering.jsonl                       who steered runners and queues; steering.jsonl.1 is what came before
@@ -346,6 +348,26 @@ class Home:
     def index_looking(self, host: str) -> Path:
         """Held by who brings the index up to date."""
         return self.index / f"{host}.looking"
+
+    @cached_property
+    def http_tokens(self) -> Path:
+        """Who may use the HTTP API; made with the first token."""
+        return self.root / "http" / "tokens"
+
+    def http_token(self, token_id: str) -> Path:
+        return self.http_tokens / f"{token_id}.json"
+
+    def http_token_use(self, token_id: str) -> Path:
+        """Its modification time says when the token was last used."""
+        return self.http_tokens / f"{token_id}.used"
+
+    @cached_property
+    def http_keys(self) -> Path:
+        """Which runs were made with an Idempotency-Key; made with the first."""
+        return self.root / "http" / "keys"
+
+    def http_key(self, digest: str) -> Path:
+        return self.http_keys / f"{digest}.json"
 
     @cached_property
     def logs(self) -> Path:

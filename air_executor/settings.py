@@ -105,12 +105,44 @@ class SlurmSettings:
 
 
 @dataclass(frozen=True)
+class HttpSettings:
+    """The table `[http]`: the HTTP API of `air-executor serve`."""
+
+    host: str = "127.0.0.1"
+    """The address on which it is served."""
+    port: int = 8470
+    """0: any that is free."""
+    tls_cert: str | None = None
+    """A file with the certificate and those it was signed with, PEM. A path that is relative begins in the home."""
+    tls_key: str | None = None
+    """A file with its private key; None: that is in the same file."""
+    allow_plain: bool = False
+    """Whether it is served without TLS also to other hosts, as behind a proxy that has TLS."""
+    rate: float = 50.0
+    """Requests a second of one token, in the long run; 0: any number."""
+    burst: int = 200
+    """How many it may make at once, after it made none for a while."""
+    stranger_rate: float = 5.0
+    """The same for an address that has no valid token."""
+    stranger_burst: int = 30
+    max_body_kb: int = 1024
+    """KiB that the body of a request may have."""
+    max_requests: int = 200
+    """Requests that are answered at once, those that wait for the end of a run or follow a log among them."""
+    client_timeout: float = 30.0
+    """Seconds that a client may take to send a request, or to take a part of an answer."""
+    shutdown: float = 10.0
+    """Seconds that requests may take to end after a signal."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All tables of config.toml."""
 
     runner: RunnerSettings = field(default_factory=RunnerSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     slurm: SlurmSettings = field(default_factory=SlurmSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
     queues: Mapping[str, QueueSettings] = field(default_factory=dict)
     """The queues that have a table `[queues.<name>]`, in their order."""
 
@@ -141,7 +173,12 @@ class Settings:
         return slurm_options.of_job(job, queue.slurm, self.runner.grace)
 
 
-TABLES: Mapping[str, type[Any]] = {"runner": RunnerSettings, "retention": RetentionSettings, "slurm": SlurmSettings}
+TABLES: Mapping[str, type[Any]] = {
+    "runner": RunnerSettings,
+    "retention": RetentionSettings,
+    "slurm": SlurmSettings,
+    "http": HttpSettings,
+}
 """The tables whose options may come from variables, too."""
 
 
@@ -164,6 +201,7 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
         runner=_load_table(home, "runner", RunnerSettings, tables, environ, served),
         retention=_load_table(home, "retention", RetentionSettings, tables, environ),
         slurm=_load_table(home, "slurm", SlurmSettings, tables, environ),
+        http=_load_table(home, "http", HttpSettings, tables, environ),
         queues=tables_of_queues,
     )
 
@@ -190,7 +228,10 @@ def _load_table(
     return kind(**{**(defaults or {}), **values, **_from_environment(name, kind, environ)})
 
 
-def override(settings: RunnerSettings, flags: Mapping[str, Any], prefix: str = "--") -> RunnerSettings:
+S = TypeVar("S", RunnerSettings, HttpSettings)
+
+
+def override(settings: S, flags: Mapping[str, Any], prefix: str = "--") -> S:
     """`settings` with the flags that were given (those that are not None).
 
     Args:
@@ -201,7 +242,7 @@ def override(settings: RunnerSettings, flags: Mapping[str, Any], prefix: str = "
     """
     given = {name: value for name, value in flags.items() if value is not None}
     checked = {
-        name: _check(prefix + name.replace("_", "-"), RunnerSettings, name, value) for name, value in given.items()
+        name: _check(prefix + name.replace("_", "-"), type(settings), name, value) for name, value in given.items()
     }
     return dataclasses.replace(settings, **checked)
 
@@ -254,19 +295,24 @@ def _check(where: str, kind: type[Any], name: str, value: Any) -> Any:
         _check_queues(where, converted)
     if name == "launcher" and converted not in LAUNCHERS:
         raise SettingsError(f"{where} must be one of {', '.join(LAUNCHERS)}, not {converted!r}")
+    if name == "port" and not 0 <= converted < 2**16:
+        raise SettingsError(f"{where} must be a port from 1 to 65535, or 0 for any that is free, not {converted}")
     if name == "metrics_port" and not 0 <= converted < 2**16:
         raise SettingsError(f"{where} must be a port from 1 to 65535, or 0 for none, not {converted}")
     if name == "metrics_interval" and 0 < converted < LEAST_METRICS_INTERVAL:
         raise SettingsError(f"{where} must be 0 for none, or at least {LEAST_METRICS_INTERVAL} s, not {converted}")
-    if name == "metrics_host" and not converted.strip():
+    if name in ("metrics_host", "host") and not converted.strip():
         raise SettingsError(f"{where} must be an address such as 127.0.0.1, not {converted!r}")
     if name == "timeout" and converted < LEAST_SLURM_TIMEOUT:
         raise SettingsError(f"{where} must be at least {LEAST_SLURM_TIMEOUT:g} s, not {converted}")
     if name in ("keep", "max_mb", "output_mb") and converted < 0:
         raise SettingsError(f"{where} must be 0 or more, not {converted}")
-    if name in ("slots", "heartbeat", "grace", "max_jobs", "poll") and converted <= 0:
+    if name in ("slots", "heartbeat", "grace", "max_jobs", "poll", *_POSITIVE_OF_HTTP) and converted <= 0:
         raise SettingsError(f"{where} must be more than 0, not {converted}")
     return converted
+
+
+_POSITIVE_OF_HTTP = ("burst", "stranger_burst", "max_body_kb", "max_requests", "client_timeout")
 
 
 def _check_queues(where: str, queues: tuple[str, ...]) -> None:

@@ -37,6 +37,8 @@ class Submission:
     tasks: list[model.Task]
     workload: bytes | None = None
     """Kept in a file of its own, readable by the owner alone, removed when the job is over."""
+    by: str | None = None
+    """Who submits it, for the journal; None: that is said by the job's trigger."""
 
 
 def ensure_home(home: Home) -> None:
@@ -186,7 +188,7 @@ def _write_directory(directory: Path, submission: Submission, *, durable: bool) 
     }
     if submission.workload is not None:
         files[paths.workload] = submission.workload
-    journal.record_job(paths.events, job, None, by=job.trigger, why="submitted")
+    journal.record_job(paths.events, job, None, by=submission.by or job.trigger, why="submitted")
     _files.fill_directory(directory, files, durable=durable)
 
 

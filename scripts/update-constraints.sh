@@ -18,7 +18,7 @@ compile() {
   local version=$1 target=constraints/py$1.txt
   printf '# Tested versions for Python %s. Written by scripts/update-constraints.sh.\n' "$version" >"$target.new"
   "$uv" pip compile --quiet --upgrade --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
-    --python-version "$version" --extra airflow --extra dev pyproject.toml >>"$target.new"
+    --python-version "$version" --extra airflow --extra api --extra dev pyproject.toml >>"$target.new"
   mv "$target.new" "$target"
   printf '%s: %s packages\n' "$target" "$(grep -c == "$target")"
 }

@@ -6,8 +6,7 @@
 `doorway`       what all requests and answers have in common: headers, refusals
 `lookout`       what is going on in the home, looked at once for all who ask
 `readings`      what was read of large jobs, for all who ask
-`facts`         what is said of it: the one place that decides what is served
-`logtail`       pieces of a task's log
+`facts`         what is said of it; with the core's `told` the one place that decides what is served
 `documents`     the HTML document and what it loads, which are in `static/`
 ==============  ===============================================================
 

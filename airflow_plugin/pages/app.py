@@ -15,7 +15,19 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from air_executor import __version__, journal, pauses, repair, report, runners, steering, store, validation
+from air_executor import (
+    __version__,
+    journal,
+    logtail,
+    pauses,
+    repair,
+    report,
+    runners,
+    steering,
+    store,
+    told,
+    validation,
+)
 from air_executor.client import AirExecutorClient
 from air_executor.errors import CorruptFileError, JobBusyError, SettingsError
 from air_executor.index import Filter, Page
@@ -23,7 +35,7 @@ from air_executor.model import Job, Trigger
 from air_executor.paths import Home
 from air_executor.slurm import standing
 from airflow_plugin import hook
-from airflow_plugin.pages import access, documents, doorway, facts, logtail, lookout, readings
+from airflow_plugin.pages import access, documents, doorway, facts, lookout, readings
 from airflow_plugin.pages.access import Owner, Visitor, VisitorDep
 
 PAGE = 50
@@ -253,21 +265,21 @@ def show_job(
         stamp = _stamp(state, reading.sign, notes, status, offset, limit)
         if known == stamp:
             return Response(status_code=204)
-        told = {
+        answer = {
             **facts.of_job(job),
             "slurm": facts.of_slurm(job, standing.read_job(watch.home, job)),
             **reading.told,
-            "stop": facts.of_stop(None if job.state.terminal else repair.read_stop_request(watch.home, job.name)),
+            "stop": told.of_stop(None if job.state.terminal else repair.read_stop_request(watch.home, job.name)),
             "notes": notes,
             "known": stamp,
             "can": {"edit": visitor.edits(owner), "logs": visitor.reads_logs(owner)},
         }
-    return Answer(told)
+    return Answer(answer)
 
 
 def _contents(home: Home, job: Job, status: str | None, offset: int, limit: int) -> dict[str, Any]:
     """What takes long to read."""
-    tasks = facts.of_tasks(report.tasks_of(home, job), status, offset, limit)
+    tasks = told.of_tasks(report.tasks_of(home, job), status, offset, limit)
     return {**tasks, "events": _events(home, job.name)}
 
 
@@ -278,7 +290,7 @@ def _stamp(*said: Any) -> str:
 
 def _events(home: Home, name: str) -> list[dict[str, Any]]:
     try:
-        return facts.of_events(list(journal.read(home.job(name).events)))
+        return told.of_events(list(journal.read(home.job(name).events)))
     except CorruptFileError:
         return []
 

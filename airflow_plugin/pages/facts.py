@@ -1,40 +1,24 @@
 """What is said of runners, queues and jobs: facts, and nothing secret. Pure.
 
-What is served is what is named here: no environment, no command line, no working directory, no workload, no result,
-no token, and nothing because it is in a file.
+What is served is what is named here and in the core's `told`: no environment, no command line, no working directory,
+no workload, no result, no token, and nothing because it is in a file.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from air_executor import health, model
+from air_executor import health, model, told
 from air_executor.model import Job
 from air_executor.slurm import options
 
 if TYPE_CHECKING:
     from air_executor.index import History, JobRow, Step
-    from air_executor.repair import StopRequest
-    from air_executor.report import Facts
     from air_executor.slurm import standing
 
-JOB = (
-    *("name", "id", "state", "attempt", "queue", "priority", "trigger", "labels", "crashes", "losses"),
-    *("created_at", "updated_at", "queued_at", "started_at", "finished_at"),
-    *("timeout", "memory_mb", "output_mb", "nice", "max_parallel", "on_failure"),
-)
-EXIT = ("kind", "code", "signal")
-USAGE = ("wall_s", "cpu_s", "max_rss_mb", "max_tree_rss_mb")
-TASK = (
-    *("id", "status", "exit_code", "signal", "started_at", "completed_at", "dependencies"),
-    *("tries", "retries", "timeout", "memory_mb", "output_mb", "added_by"),
-)
-OF_AN_EVENT = ("at", "event", "attempt", "from", "to", "by")
 ROW = (
     *("name", "id", "state", "queue", "trigger", "attempt", "priority", "created", "queued", "started", "finished"),
     *("wait", "run", "exit_kind", "exit_code", "exit_signal", "runner", "cpu", "labels"),
@@ -48,53 +32,15 @@ RUNNER_IN_SLURM = (
     *("to_submit", "waiting", "running", "held_on"),
 )
 PILOT = ("name", "queue", "id", "state", "node")
-EVENTS = 200
-"""How many of the latest events are told."""
-_OF_A_COMMAND = (
-    (r"\bcommand not found: .*", "command not found"),
-    (r"\bnot executable: .*", "not executable"),
-    (r"\bcannot start .+: ", "cannot start it: "),
-    (r"\bits working directory .+ is not a directory", "its working directory is not a directory"),
-)
-"""What a runner says of a task that it could not start, and what is told of that."""
-
-
-def sentence(text: object) -> str | None:
-    """A reason, as it is shown: which program could not be started, and where, is a part of a command line."""
-    if text is None:
-        return None
-    told = str(text)
-    for pattern, instead in _OF_A_COMMAND:
-        told = re.sub(pattern, instead, told, flags=re.DOTALL)
-    return told
-
-
-def pick(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Of a file's content, only what it may say, and nothing that is nested but a list of names."""
-    return {key: plain(source[key]) for key in keys if key in source}
-
-
-def plain(value: Any) -> Any:
-    """A value if it is text, a number or a list of texts."""
-    if isinstance(value, list):
-        return [item for item in value if isinstance(item, str)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float)) else None
 
 
 # --- One job ---
 
 
 def of_job(job: Job) -> dict[str, Any]:
-    """A job without its tasks."""
-    exit_ = job.exit
+    """A job without its tasks, and where it belongs in Airflow."""
     return {
-        **{key: getattr(job, key) for key in JOB},
-        "usage": pick(job.usage or {}, USAGE),
-        "reason": sentence(exit_.reason) if exit_ else None,
-        "exit": {key: getattr(exit_, key) for key in EXIT} if exit_ else None,
-        "runner": {"id": job.runner.runner, "host": job.runner.host, "pid": job.runner.pid} if job.runner else None,
+        **told.of_job(job),
         "airflow": airflow_place(job.labels),
         "is_airflows": job.trigger == model.Trigger.EXECUTOR,
     }
@@ -110,9 +56,9 @@ def of_slurm(job: Job, found: standing.JobStanding | None) -> dict[str, Any] | N
 
 def _of_options(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Of flags in `extra` only which: their values may be anything."""
-    told = pick(asked, (name for name in options.NAMES if name != "extra"))
+    found = told.pick(asked, (name for name in options.NAMES if name != "extra"))
     flags = [str(flag).partition("=")[0] for flag in asked.get("extra") or ()]
-    return {**told, "extra": flags} if flags else told
+    return {**found, "extra": flags} if flags else found
 
 
 def airflow_place(labels: Mapping[str, str]) -> str | None:
@@ -126,48 +72,13 @@ def airflow_place(labels: Mapping[str, str]) -> str | None:
     return f"dags/{dag}/runs/{run}/tasks/{task}{mapped}"
 
 
-def of_stop(request: StopRequest | None) -> dict[str, Any] | None:
-    """Who asked for the end of a job that is not over yet."""
-    return {"by": request.by, "reason": sentence(request.exit.reason)} if request else None
-
-
-def of_tasks(tasks: Mapping[str, Facts], wanted: str | None, offset: int, limit: int) -> dict[str, Any]:
-    """Some of a job's tasks in their order, and how many there are of each status."""
-    shown = [facts for facts in tasks.values() if wanted in (None, facts["status"])]
-    return {
-        "counts": dict(Counter(str(facts["status"]) for facts in tasks.values())),
-        "total": len(shown),
-        "offset": offset,
-        "tasks": [
-            {**pick(facts, TASK), "error": sentence(facts.get("error"))} for facts in shown[offset : offset + limit]
-        ],
-    }
-
-
-def of_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Who did what with a job: its own changes, and that tasks were added, which are not told."""
-    told = []
-    for event in events:
-        if event.get("event") == "task":
-            continue
-        added = event.get("tasks")
-        told.append(
-            {
-                **pick(event, OF_AN_EVENT),
-                "why": sentence(event.get("why")),
-                **({"added": len(added)} if isinstance(added, list) else {}),
-            }
-        )
-    return told[-EVENTS:]
-
-
 # --- Many jobs ---
 
 
 def of_row(row: JobRow) -> dict[str, Any]:
     """A job in a list; times are seconds since the epoch."""
     found = {key: getattr(row, key) for key in ROW}
-    return {**found, "reason": sentence(row.reason), "peak": row.peak}
+    return {**found, "reason": told.sentence(row.reason), "peak": row.peak}
 
 
 def of_history(history: History) -> dict[str, Any]:
@@ -190,7 +101,7 @@ def _of_reasons(reasons: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """Those that differ in the program alone are one."""
     counts: Counter[str] = Counter()
     for reason, number in reasons:
-        counts[sentence(reason) or ""] += number
+        counts[told.sentence(reason) or ""] += number
     return counts.most_common()
 
 
@@ -202,7 +113,7 @@ OF_STEERING = ("at", "event", "runner", "queue", "what", "by", "why", "slots", "
 
 def of_steering(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Who steered runners and queues."""
-    return [pick(event, OF_STEERING) for event in events]
+    return [told.pick(event, OF_STEERING) for event in events]
 
 
 def of_runner(runner: health.RunnerStatus) -> dict[str, Any]:

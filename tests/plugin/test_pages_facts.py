@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import audit, held, model, pauses, processes, runners, spool, store
+from air_executor import audit, held, model, pauses, processes, runners, spool, store, told
 from air_executor.client import AirExecutorClient
 from air_executor.paths import Home, JobPaths
 from air_executor.slurm import condition, record
@@ -242,18 +242,18 @@ def test_a_log_that_is_not_there(web: Web, home: Home, task: str) -> None:
 
 
 def test_a_reason_names_no_program() -> None:
-    assert facts.sentence("a failed: cannot start /x/y: z: No such file") == "a failed: cannot start it: No such file"
-    assert facts.sentence(None) is None
+    assert told.sentence("a failed: cannot start /x/y: z: No such file") == "a failed: cannot start it: No such file"
+    assert told.sentence(None) is None
 
 
 def test_only_plain_values_of_a_file_are_told() -> None:
     odd = {"a": {"x": SENTINEL}, "b": float("nan"), "c": ["x", {"y": SENTINEL}], "d": 1, "e": True, "f": None}
-    assert facts.pick(odd, "abcdefg") == {"a": None, "b": None, "c": ["x"], "d": 1, "e": True, "f": None}
+    assert told.pick(odd, "abcdefg") == {"a": None, "b": None, "c": ["x"], "d": 1, "e": True, "f": None}
 
 
 def test_added_tasks_are_counted_and_not_told() -> None:
-    told = facts.of_events([{"event": "tasks", "by": "a", "tasks": [{"env": {"TOKEN": SENTINEL}}], "x": SENTINEL}])
-    assert told == [{"event": "tasks", "by": "a", "why": None, "added": 1}]
+    events = told.of_events([{"event": "tasks", "by": "a", "tasks": [{"env": {"TOKEN": SENTINEL}}], "x": SENTINEL}])
+    assert events == [{"event": "tasks", "by": "a", "why": None, "added": 1}]
 
 
 def test_where_airflow_shows_a_task_instance() -> None:

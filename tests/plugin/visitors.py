@@ -25,7 +25,8 @@ with warnings.catch_warnings():
     from airflow.models.revoked_token import RevokedToken
     from airflow.utils.session import create_session
 
-    from airflow_plugin.pages import access, documents, doorway, facts, logtail, lookout, readings
+    from air_executor import logtail
+    from airflow_plugin.pages import access, documents, doorway, facts, lookout, readings
     from airflow_plugin.pages.app import app as pages
 
 from airflow_plugin.plugin import AirExecutorPlugin

@@ -6,7 +6,6 @@ import codecs
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 
 from air_executor.paths import JobPaths
 
@@ -41,7 +40,7 @@ def read(paths: JobPaths, task_id: str, offset: int | None, *, final: bool) -> P
         FileNotFoundError: there is no such log.
         OSError: it is no file of this directory, or cannot be read.
     """
-    fd = _open(paths.log(task_id))
+    fd = open_log(paths, task_id)
     try:
         size = os.fstat(fd).st_size
         if offset is None:
@@ -64,8 +63,10 @@ def _from_next_line(offset: int, data: bytes) -> tuple[int, bytes]:
     return offset + cut, data[cut:]
 
 
-def _open(path: Path) -> int:
-    """Open the log of a job, whose last three parts may be no links: the job, its directory of logs, and the file."""
+def open_log(paths: JobPaths, task_id: str) -> int:
+    """A descriptor of a task's log. The last three parts of its path may be no links: the job, its directory of logs,
+    and the file. Raises as `read`."""
+    path = paths.log(task_id)
     directory = os.open(path.parents[1], _IN_JOB | os.O_DIRECTORY)
     try:
         logs = os.open(path.parent.name, _IN_JOB | os.O_DIRECTORY, dir_fd=directory)

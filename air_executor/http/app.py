@@ -1,0 +1,103 @@
+"""The app: routes put together, refusals as answers, and the document that describes them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from air_executor import __version__
+from air_executor.errors import AirExecutorError
+from air_executor.http import ends, logs, places, problems, runs, shapes
+from air_executor.http.access import Registry
+from air_executor.http.guard import Gate
+from air_executor.http.idempotency import Notes
+from air_executor.http.problems import Problem
+from air_executor.http.service import Service, of
+
+PREFIX = "/api/v1"
+DOCUMENT = f"{PREFIX}/openapi.json"
+_ABOUT = "Runs of an Air-Executor home. A run is a job: a directory that anybody on the host can read."
+_ROUTERS = (
+    runs.submit,
+    runs.read,
+    runs.cancel,
+    logs.read,
+    ends.read,
+    places.read,
+    places.admin,
+    places.free,
+)
+
+
+def build(service: Service) -> FastAPI:
+    """The app that serves a home."""
+
+    @asynccontextmanager
+    async def living(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="Air-Executor",
+        version=__version__,
+        description=_ABOUT,
+        openapi_url=DOCUMENT,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=living,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.state.registry = Registry(service.home)
+    app.state.notes = Notes(service.home)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    _refuse(app)
+    app.add_middleware(Gate, settings=service.settings)
+    _describe(app)
+    return app
+
+
+def _refuse(app: FastAPI) -> None:
+    """Let every refusal be a problem."""
+
+    @app.exception_handler(Problem)
+    async def refuse(_: Request, error: Problem) -> Response:
+        return error.response()
+
+    @app.exception_handler(AirExecutorError)
+    async def refuse_as_core(request: Request, error: AirExecutorError) -> Response:
+        return problems.of_error(of(request).home, error).response()
+
+    @app.exception_handler(OSError)
+    async def refuse_as_system(request: Request, error: OSError) -> Response:
+        return problems.of_error(of(request).home, error).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_values(_: Request, error: RequestValidationError) -> Response:
+        return problems.of_validation(error).response()
+
+    @app.exception_handler(HTTPException)
+    async def refuse_as_framework(_: Request, error: HTTPException) -> Response:
+        return problems.of_http(error).response()
+
+
+def _describe(app: FastAPI) -> None:
+    """Let the document be made once, with the shape of problems."""
+
+    def document() -> dict[str, Any]:
+        if not app.openapi_schema:
+            made = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = shapes.Problem.model_json_schema()
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
