@@ -43,7 +43,7 @@ class World:
 
     def anew(self) -> cluster.Cluster:
         """The process was killed, and there is another."""
-        rules = taskloop.Rules(grace=1.0, output_mb=None)
+        rules = taskloop.Rules(grace=1.0, output_mb=100)
         self.cluster = cluster.Cluster(self.home, RUNNER, self.settings, rules, self.left.append, self.slurm)
         for name in sorted(spool.claimed(self.home, RUNNER)):
             self.cluster.take(name)
