@@ -11,15 +11,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from air_executor import __version__
 from air_executor.errors import AirExecutorError
-from air_executor.http import ends, logs, places, problems, runs, shapes
+from air_executor.http import access, ends, logs, places, problems, runs, shapes
 from air_executor.http.access import Registry
 from air_executor.http.guard import Gate
 from air_executor.http.idempotency import Notes
 from air_executor.http.problems import Problem
 from air_executor.http.service import Service, of
+from air_executor.http.views import Answer
 
 PREFIX = "/api/v1"
 DOCUMENT = f"{PREFIX}/openapi.json"
@@ -48,7 +50,7 @@ def build(service: Service) -> FastAPI:
         title="Air-Executor",
         version=__version__,
         description=_ABOUT,
-        openapi_url=DOCUMENT,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         lifespan=living,
@@ -85,12 +87,23 @@ def _refuse(app: FastAPI) -> None:
         return problems.of_validation(error).response()
 
     @app.exception_handler(HTTPException)
-    async def refuse_as_framework(_: Request, error: HTTPException) -> Response:
+    async def refuse_as_framework(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:  # what it says is allowed is of the first route of several at that address
+            allowed = ", ".join(sorted(_methods(app, request)))
+            error = HTTPException(405, f"only {allowed} is possible here", {"Allow": allowed})
         return problems.of_http(error).response()
 
 
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """What is possible at an address."""
+    routes = [each for each in app.routes if isinstance(each, Route)]
+    return {
+        method for each in routes if each.matches(request.scope)[0] is not Match.NONE for method in each.methods or ()
+    }
+
+
 def _describe(app: FastAPI) -> None:
-    """Let the document be made once, with the shape of problems."""
+    """The document, made once: it has the shape of problems, and the number of those who may ask for it is limited."""
 
     def document() -> dict[str, Any]:
         if not app.openapi_schema:
@@ -101,3 +114,8 @@ def _describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+    @app.get(DOCUMENT, include_in_schema=False)
+    async def show_document(request: Request) -> Response:
+        access.check_stranger(request)
+        return Answer(app.openapi())

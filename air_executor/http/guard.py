@@ -140,6 +140,8 @@ def guarded(scope: Scope) -> type[APIRoute]:
     class Guarded(APIRoute):
         """Asks for the token before FastAPI reads the body, and reads that itself."""
 
+        needs = scope
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
             reads = self.body_field is not None

@@ -7,6 +7,7 @@ are under way some seconds; the second ends the process at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -109,13 +110,15 @@ def bind(host: str, port: int) -> socket.socket:
         SettingsError: it cannot be had.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)  # with its protocol: asyncio then sends answers at once
     except OSError as error:
         raise SettingsError(f"[http] host: {host!r:.80} is no address of this host: {error.strerror}") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        bound.bind(place)
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
@@ -166,13 +169,24 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def stop(self) -> None:
+        """Let it end in order; from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._service.closing.close)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal ends it in order, the second at once."""
         if self.should_exit:
             os._exit(KILLED + sig)
-        self.should_exit = True
-        asyncio.get_running_loop().call_soon_threadsafe(self._service.closing.close)
+        self.stop()
 
 
 def serve(home: Home, settings: HttpSettings) -> int:
