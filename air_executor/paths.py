@@ -334,6 +334,27 @@ class Home:
         return self.slurm_arrays / submission
 
     @cached_property
+    def slurm_pilots(self) -> Path:
+        return self.slurm / "pilots"
+
+    def slurm_pilot(self, name: str) -> Path:
+        """What is known of a pilot."""
+        return self.slurm_pilots / f"{name}.json"
+
+    def slurm_pilot_log(self, name: str) -> Path:
+        """What a pilot wrote on its node."""
+        return self.slurm_pilots / f"{name}.log"
+
+    def slurm_pilot_up(self, name: str) -> Path:
+        """There since the pilot's runner was ready."""
+        return self.slurm_pilots / f"{name}.up"
+
+    @cached_property
+    def slurm_pilots_lock(self) -> Path:
+        """Held for a moment by who decides on one more pilot."""
+        return self.slurm_pilots / ".lock"
+
+    @cached_property
     def index(self) -> Path:
         """A cache of what the jobs say; made by the first who looks at many, and never needed."""
         return self.root / "index"

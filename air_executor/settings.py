@@ -163,12 +163,13 @@ class Settings:
         return frozenset(name for name, queue in self.queues.items() if queue.pilots)
 
     def slurm_options(self, job: Job) -> dict[str, Any] | None:
-        """What Slurm is asked for a job, its queue's defaults and its limits included; None if the job runs here.
+        """What Slurm is asked for a job, its queue's defaults and its limits included; None if no job of Slurm is made.
 
-        A job that asks for anything goes to Slurm whatever its queue, also if all it says is that it wants to.
+        A job that asks for anything goes to Slurm whatever its queue, also if all it says is that it wants to. Of the
+        jobs of a queue with pilots only such a one does: the pilots run all others.
         """
         queue = self.queue(job.queue)
-        if job.slurm is None and queue.launcher != queuetables.SLURM:
+        if job.slurm is None and (queue.launcher != queuetables.SLURM or queue.pilots):
             return None
         return slurm_options.of_job(job, queue.slurm, self.runner.grace)
 

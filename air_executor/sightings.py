@@ -35,6 +35,7 @@ class Sightings:
         self._beats: dict[str, tuple[str, float]] = {}
         self._changed: set[str] = set()
         self._holders: dict[str, tuple[float, float]] = {}
+        self._deaths: dict[str, float] = {}
 
     def is_alive(self, info: RunnerInfo, now: float | None = None) -> bool:
         """Whether a runner lives; `now` in monotonic seconds."""
@@ -48,6 +49,11 @@ class Sightings:
         if alive is None and self._guess and info.id not in self._changed:
             alive = None if is_fresh(info) else False
         return moment - since < HEARTBEATS_MISSED * info.heartbeat if alive is None else alive
+
+    def dead_for(self, runner_id: str, now: float | None = None) -> float:
+        """Seconds since this was first asked of a runner, which is dead."""
+        moment = time.monotonic() if now is None else now
+        return moment - self._deaths.setdefault(runner_id, moment)
 
     def last_beat(self, runner_id: str) -> str | None:
         """What the last heartbeat said that was seen of a runner, whose file may be gone by now."""

@@ -18,7 +18,7 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Refusal:
-    """A job that could not be submitted, or not be started."""
+    """A job or a pilot that could not be submitted, or not be started."""
 
     at: str
     job: str
@@ -35,6 +35,8 @@ class Pilot:
     id: str | None
     state: str
     node: str | None = None
+    reason: str | None = None
+    """Why it waits in Slurm."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Condition:
     states: dict[str, int] = field(default_factory=dict)
     """Jobs in Slurm, by state."""
     reasons: dict[str, int] = field(default_factory=dict)
-    """Those that wait there, by what for."""
+    """Jobs and pilots that wait there, by what for."""
     refusals: tuple[Refusal, ...] = ()
     """The last few."""
     refused: int = 0

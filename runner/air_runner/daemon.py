@@ -17,6 +17,7 @@ over from a runner before. Everything that happens by the clock is in `_tick`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import selectors
@@ -76,6 +77,7 @@ class Runner:
         group: the control group that it is in.
         retention: which jobs that are over it keeps; None: all.
         chosen: what else config.toml says, of queues and of Slurm.
+        pilot: it runs the jobs of its queues, and sees to nothing else of the home.
     """
 
     def __init__(
@@ -89,14 +91,15 @@ class Runner:
         retention: RetentionSettings | None = None,
         group: cgroups.Group | None = None,
         chosen: Settings | None = None,
+        pilot: bool = False,
     ) -> None:
-        self.chosen = chosen or Settings()
+        self.chosen = dataclasses.replace(chosen or Settings(), runner=settings)
         self.home, self.settings, self.id = home, settings, runner_id
         self.ready_fd, self.embedded, self.group = ready_fd, embedded, group
         self.orphans: orphans.Orphans | None = None
         """Only a runner in a process of its own may take it that all children are its own."""
         self.selector = selectors.DefaultSelector()
-        self.work = Work(home, runner_id, settings.queues, self.chosen)
+        self.work = Work(home, runner_id, settings.queues, self.chosen, pilot=pilot)
         self.stops = Stops(self.work, settings.grace)
         self.limits = enforcement.Enforcement(home, settings.output_mb, self.stops.stop)
         self.launching = Launching(self.work, settings, self.limits, self._on_events)
@@ -136,12 +139,14 @@ class Runner:
         self.guard.make()
         rules = taskloop.Rules(self.settings.grace, self.settings.output_mb)
         self.launching.open(self.settings.launcher, rules, self.selector)
-        self.work.cluster = Contact(self.home, self.id, self.chosen, rules, self.selector, self._left_slurm)
+        if not self.work.pilot:
+            self.work.cluster = Contact(self.home, self.id, self.chosen, rules, self.selector, self._left_slurm)
         self.watch = Watch([self.home.spool], self.pipe.wake, recursive=True)
         self.watch.start()
         safely("recovery", self.takeover.recover)
-        self.upkeep.start()
-        self.pruner.start()
+        if not self.work.pilot:
+            self.upkeep.start()
+            self.pruner.start()
         safely("metrics", self._publish)
         safely("metrics", self.exporter.start)
         if self.ready_fd is not None:
@@ -263,9 +268,10 @@ class Runner:
             safely("the limits", self._keep_limits, moment)
         if clock.every("orders", LOOK_INTERVAL if self.watch.works else LOOK_INTERVAL_BLIND, moment):
             safely("what is asked for", self._look_at_orders)
+            safely("the requests to stop", self.stops.look)
+        clock.at_latest("look", moment + self._look_interval())  # it may have been put off for a backlog that is gone
         if clock.every("look", self._look_interval(), moment):
             safely("the queues", self.work.queues.look)
-            safely("the requests to stop", self.stops.look)
         safely("starting jobs", self.launching.fill_slots)
         safely("jobs for Slurm", self.launching.fill_slurm)
         safely("jobs that others wait for", self.launching.fill_places)
@@ -340,10 +346,14 @@ class Runner:
             return
         self.work.course.follow(action)
         if action == "abort":
-            outcome = model.Exit(model.ExitKind.CANCELLED, f"stopped together with its runner {self.id}")
-            for running in self.work.running:
-                self.stops.stop(running, outcome)
+            self.abort(model.Exit(model.ExitKind.CANCELLED, f"stopped together with its runner {self.id}"))
         self.work.clock.soon("beat")
+
+    def abort(self, outcome: model.Exit) -> None:
+        """End, and stop all jobs, for this reason."""
+        self.work.course.follow("abort")
+        for running in self.work.running:
+            self.stops.stop(running, outcome)
 
     def _set(self, order: orders.Order) -> None:
         """Other slots, other queues, until this runner ends. What runs goes on."""
@@ -375,6 +385,7 @@ class Runner:
         if forks is not None:
             forks.check()
         if self.work.cluster is not None:
+            self.work.cluster.serve(() if self.work.course.draining else self.settings.queues)
             self.work.cluster.check()
 
     def _publish(self) -> None:

@@ -167,6 +167,9 @@ class Launching:
         except (CorruptFileError, NotFoundError, ValueError):
             self._give_up(name)
             return
+        if self._work.pilot and job.slurm is not None:  # it is a job of Slurm itself: who has started this sees to it
+            self._work.queues.leave(spool.requeue(self._work.home, job, self._work.runner_id))
+            return
         if self._work.cluster is not None and self._work.cluster.wants(job):
             self._work.cluster.take(name)
             return

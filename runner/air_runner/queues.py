@@ -32,6 +32,8 @@ class Queues:
         self._is_far, self._is_left = frozenset(far), frozenset(left)
         self._paused: frozenset[str] | None = None
         self._early: dict[str, spool.Marker] = {}
+        self._others: set[spool.Marker] = set()
+        """Jobs that wait for another runner."""
         self.backlog, self.far = Backlog(), Backlog()
         self.places = Places(home, ())
 
@@ -55,11 +57,18 @@ class Queues:
 
     def add(self, marker: spool.Marker) -> None:
         """A job waits that this runner may start."""
-        (self.far if marker.queue in self._is_far else self.backlog).add(marker)
+        if marker not in self._others:
+            (self.far if marker.queue in self._is_far else self.backlog).add(marker)
+
+    def leave(self, marker: spool.Marker) -> None:
+        """A job waits that is for another runner."""
+        self._others.add(marker)
 
     def look(self) -> None:
         """Look at the spool itself, for what the watch did not say."""
-        self.backlog.replace(self._waiting(set(self._served) - self._is_far - self._is_left))
+        found = set(self._waiting(set(self._served) - self._is_far - self._is_left))
+        self._others &= found
+        self.backlog.replace(found - self._others)
         self.far.replace(self._waiting(self._is_far & set(self._served)))
         self.places.look()
 
@@ -77,7 +86,7 @@ class Queues:
             self._serve_places()
 
     def _serve_places(self) -> None:
-        self.places.serve(frozenset(self._served) - (self._paused or frozenset()))
+        self.places.serve(frozenset(self._served) - self._is_left - (self._paused or frozenset()))
 
     def hold(self, marker: spool.Marker) -> None:
         """Let a job wait that waits again although the process of its last attempt has not quite gone."""

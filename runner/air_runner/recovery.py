@@ -15,7 +15,7 @@ from air_executor import _files, model, processes, repair, runners, spool, store
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
-from air_executor.slurm import record
+from air_executor.slurm import pilots, record
 from air_runner import ours, supervise
 from air_runner.slurm.contact import Contact
 
@@ -58,7 +58,13 @@ class Submitted:
 
 
 def recover(
-    home: Home, runner_id: str, watched: Collection[str], seen: Sightings, cluster: Contact | None = None
+    home: Home,
+    runner_id: str,
+    watched: Collection[str],
+    seen: Sightings,
+    cluster: Contact | None = None,
+    *,
+    others: bool = True,
 ) -> Iterator[Adopted | Submitted | str]:
     """Go through the claims of dead runners and those of ours that we do not watch.
 
@@ -66,15 +72,13 @@ def recover(
         watched: the jobs that this runner knows to be running.
         seen: what this runner has seen of the others.
         cluster: the one who sees to jobs in Slurm. Those of others are left to a runner that can ask Slurm.
+        others: whether to see to other runners at all.
 
     Yields:
         Jobs to watch from now on, and the names of jobs that were brought to rest.
     """
-    for holder, name in list(repair.abandoned_claims(home, seen)):
-        if record.exists(home.job(name)) and (cluster is None or not cluster.can_ask):
-            continue
-        spool.take_over(home, name, holder, runner_id)
-        spool.remove_holder(home, holder)  # which is gone; when this was the last of its claims
+    if others:
+        _take_over(home, runner_id, seen, can_ask=cluster is not None and cluster.can_ask)
     for name in spool.claimed(home, runner_id):
         if name not in watched:
             try:
@@ -84,7 +88,19 @@ def recover(
                     yield from _recover_one(home, runner_id, name, seen)
             except (OSError, AirExecutorError) as error:  # a job that cannot be looked at must not hide the others
                 log.error("cannot recover %s: %s; trying again", name, error)
-    runners.forget_dead(home, seen)  # last: what is known of a dead runner is part of the reasons above
+    if others:
+        runners.forget_dead(home, seen)  # last: what is known of a dead runner is part of the reasons above
+
+
+def _take_over(home: Home, runner_id: str, seen: Sightings, *, can_ask: bool) -> None:
+    """Have the claims of the dead, but for jobs in Slurm if it cannot be asked here, and for what may be explained."""
+    for holder, name in list(repair.abandoned_claims(home, seen)):
+        if record.exists(home.job(name)) and not can_ask:
+            continue
+        if pilots.awaits_word(home, holder, seen.dead_for(holder)):
+            continue
+        spool.take_over(home, name, holder, runner_id)
+        spool.remove_holder(home, holder)  # which is gone; when this was the last of its claims
 
 
 def _recover_one(home: Home, runner_id: str, name: str, seen: Sightings) -> Iterator[Adopted | str]:
@@ -103,14 +119,16 @@ def _recover_one(home: Home, runner_id: str, name: str, seen: Sightings) -> Iter
     if fate is Fate.ADOPT and job is not None and process is not None:
         yield Adopted(job, process)
     elif fate is Fate.RESOLVE:
-        repair.resolve(home, name, describe_loss(process, seen), by=f"runner {runner_id}", holder=runner_id)
+        repair.resolve(home, name, describe_loss(home, process, seen), by=f"runner {runner_id}", holder=runner_id)
         yield name
 
 
-def describe_loss(process: model.Process | None, seen: Sightings) -> str:
+def describe_loss(home: Home, process: model.Process | None, seen: Sightings) -> str:
     """What is known of the end of an ephemeral runner that nobody saw die."""
     if process is None:
         return "its runner died before it started"
+    if why := pilots.describe_end(home, process.runner or ""):
+        return why
     text = f"its ephemeral runner (pid {process.pid} on {process.host}) is gone"
     if process.host == processes.host() and process.boot_id != processes.boot_id():
         return f"{text}: the host was restarted"

@@ -41,7 +41,8 @@ class Takeover:
         work, deadline = self._work, time.monotonic() + LONGEST
         watched = work.running.names | set(work.endings)
         watched |= work.cluster.names if work.cluster is not None else set()
-        for found in recovery.recover(work.home, work.runner_id, watched, self._seen, work.cluster):
+        others = not work.pilot  # what it took over would have to end with it
+        for found in recovery.recover(work.home, work.runner_id, watched, self._seen, work.cluster, others=others):
             if isinstance(found, recovery.Submitted):
                 if work.cluster is not None:
                     work.cluster.take(found.job)

@@ -25,10 +25,19 @@ class Work:
     Args:
         served: the queues that it serves at first.
         chosen: what config.toml says.
+        pilot: whether this is the runner of a pilot, which runs what it takes itself.
     """
 
-    def __init__(self, home: Home, runner_id: str, served: Iterable[str], chosen: Settings | None = None) -> None:
-        self.home, self.runner_id = home, runner_id
+    def __init__(
+        self,
+        home: Home,
+        runner_id: str,
+        served: Iterable[str],
+        chosen: Settings | None = None,
+        *,
+        pilot: bool = False,
+    ) -> None:
+        self.home, self.runner_id, self.pilot = home, runner_id, pilot
         self.by = f"runner {runner_id}"
         """Who does something, in the journals."""
         self.course = Course()

@@ -72,7 +72,7 @@ def test_queues_and_what_their_jobs_ask_of_slurm(home: Home) -> None:
 
 
 def test_where_a_job_goes_and_what_it_asks_for(home: Home) -> None:
-    home.config.write_text(QUEUES + "[runner]\ngrace = 60\n")
+    home.config.write_text(QUEUES + '[queues.far]\nlauncher = "slurm"\ntime = 5\n[runner]\ngrace = 60\n')
     loaded = settings.load(home, {})
     default: dict[str, Any] = {"partition": "gpu", "cpus": 4, "extra": ["--exclusive"]}
     for job, expected in (
@@ -80,7 +80,9 @@ def test_where_a_job_goes_and_what_it_asks_for(home: Home) -> None:
         (model.Job("a", queue="fast", timeout=60), None),
         (model.Job("a", queue="fast", slurm={}), {}),
         (model.Job("a", slurm={"cpus": 1}, timeout=60), {"cpus": 1, "time": 4}),
-        (model.Job("a", queue="gpu"), default),
+        (model.Job("a", queue="far"), {"time": 5}),
+        (model.Job("a", queue="gpu"), None),  # its pilots run it
+        (model.Job("a", queue="gpu", slurm={}), default),
         (model.Job("a", queue="gpu", slurm={"partition": "big"}), {**default, "partition": "big"}),
     ):
         assert loaded.slurm_options(job) == expected, job

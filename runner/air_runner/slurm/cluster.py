@@ -30,6 +30,7 @@ from air_runner.slurm import decisions, submitting
 from air_runner.slurm.commands import AwayError, BusyError, Row, Slurm, SlurmError
 from air_runner.slurm.decisions import Stage, Tracked
 from air_runner.slurm.doom import Doom
+from air_runner.slurm.pilots import Pilots
 from air_runner.slurm.telling import Teller
 from air_runner.trouble import safely
 
@@ -68,6 +69,7 @@ class Cluster:
         self._doom = Doom(home, chosen.slurm.patience)
         self._away = False
         """Whether the last submission had no answer, and nothing was heard since."""
+        self._pilots = Pilots(home, runner_id, chosen, self._slurm, self._teller, self._doom)
 
     def step(self) -> None:
         """Do all that is due now."""
@@ -75,17 +77,18 @@ class Cluster:
         if now >= self._next_look:
             self._next_look = now + LOOK_INTERVAL
             safely("the claims", self._look_at_claims)
+            safely("the pilots", self._look_at_pilots)
         safely("the cancellations", self._cancel_doomed, now)
         safely("the submissions", self._submit_due, now)
         if now >= self._next_poll and self._has_to_poll():
             safely("the jobs in Slurm", self._poll)
         for tracked in [each for each in self._jobs.values() if each.over is not None]:
             safely(f"the end of {tracked.job.name}", self._end, tracked)
-        safely("what people are told", self._teller.write, list(self._jobs.values()))
+        safely("what people are told", self._teller.write, list(self._jobs.values()), self._pilots.shown)
 
     def seconds_left(self) -> float | None:
         """Until something is due; None if nothing is."""
-        if not self._jobs and not self._has_to_poll():
+        if not self._jobs and not self._has_to_poll() and not self._pilots.active:
             return None
         moments = [self._next_look]
         moments += [self._next_poll] if self._has_to_poll() else []
@@ -93,11 +96,16 @@ class Cluster:
         return max(0.0, min(moments) - time.monotonic())
 
     def _has_to_poll(self) -> bool:
-        return self._away or self._doom.is_open or any(each.record is not None for each in self._jobs.values())
+        open_ = self._away or self._doom.is_open or self._pilots.wants_poll
+        return open_ or any(each.record is not None for each in self._jobs.values())
 
     def _poll_soon(self) -> None:
         self._interval = decisions.FIRST_POLL
         self._next_poll = min(self._next_poll, time.monotonic() + decisions.FIRST_POLL)
+
+    def serve(self, queues: str) -> None:
+        """See to the pilots of these queues, separated by commas, from now on."""
+        self._pilots.serve([queue for queue in queues.split(",") if queue])
 
     def take(self, name: str) -> None:
         """Have a claimed job from now on, submitted already or not.
@@ -127,6 +135,12 @@ class Cluster:
     def _forget(self, name: str) -> None:
         self._jobs.pop(name, None)
         self._left(name)
+
+    def _look_at_pilots(self) -> None:
+        self._pilots.look(away=self._away, room=self._chosen.slurm.max_jobs - len(self._jobs))
+        self._away |= self._pilots.unanswered
+        if self._pilots.take_news():
+            self._poll_soon()
 
     def give_back(self) -> None:
         """The runner ends: what Slurm does not have goes back into its queue."""
@@ -283,6 +297,8 @@ class Cluster:
             news = self._digest(rows, asked_at)
             mine = {each.record.id for each in self._jobs.values() if each.record is not None}
             safely("submissions that no job wants", self._doom.heard, rows, mine, asked_at)
+            safely("the pilots", self._pilots.heard, rows, asked_at)
+            news |= self._pilots.take_news()
             safely("old job arrays", submitting.drop_arrays, self._home, {row.name for row in rows})
         self._interval = decisions.next_interval(self._interval, self._chosen.slurm.poll, news=news)
         self._next_poll = time.monotonic() + self._interval
@@ -371,7 +387,7 @@ class Cluster:
             return
         if verdict is repair.Verdict.QUEUE and tracked is not None:
             tracked.job = store.read(self._home, name)
-            self._teller.refused(tracked.job, why)
+            self._teller.refused(name, tracked.job.queue, why)
             self._later([tracked])
             return
         if verdict is not repair.Verdict.SETTLE:
@@ -391,7 +407,7 @@ class Cluster:
         except (AirExecutorError, OSError) as error:
             log.error("cannot write the end of %s: %s; trying again", name, error)
             return False
-        self._teller.refused(tracked.job, outcome.reason)
+        self._teller.refused(name, tracked.job.queue, outcome.reason)
         spool.drop_claim(self._home, self._id, name)
         self._forget(name)
         return True

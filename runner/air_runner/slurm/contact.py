@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from air_executor import model, processes, store
 from air_executor.errors import CorruptFileError, NotFoundError
@@ -43,7 +43,7 @@ class Contact:
     """The jobs of a runner that are in Slurm or go there. They take none of its slots.
 
     Args:
-        chosen: what config.toml says of Slurm and of queues.
+        chosen: what config.toml says of Slurm and of queues, and how the runner runs its jobs.
         selector: where the process is heard.
         left: called with each job that is not here any more.
     """
@@ -61,6 +61,8 @@ class Contact:
         self._rules, self._selector, self._left = rules, selector, left
         self._names: dict[str, None] = {}
         """In the order in which they came, which is that of their priority."""
+        self._with_pilots = ""
+        """The queues to whose pilots it sees."""
         self._unsent: deque[dict[str, str]] = deque()
         self._unanswered = 0
         self._channel: Channel | None = None
@@ -120,6 +122,13 @@ class Contact:
         self._names[name] = None
         self._tell("take", name)
 
+    def serve(self, queues: Iterable[str]) -> None:
+        """The queues from which the runner takes jobs: pilots are started for some of them. Called now and then."""
+        with_pilots = ",".join(queue for queue in queues if queue in self._chosen.pilot_queues)
+        if with_pilots != self._with_pilots:
+            self._with_pilots = with_pilots
+            self._tell("serve", with_pilots)
+
     def stop(self, name: str) -> None:
         """Somebody has asked for the job's end, in its files."""
         self._tell("stop", name)
@@ -140,7 +149,7 @@ class Contact:
 
     def check(self) -> None:
         """See to it that there is one, if it has anything to do; called now and then."""
-        if self._channel is None and self._names and time.monotonic() >= self._not_before:
+        if self._channel is None and (self._names or self._with_pilots) and time.monotonic() >= self._not_before:
             try:
                 self._start()
             except OSError as error:
@@ -151,6 +160,9 @@ class Contact:
         ours.setblocking(False)
         argv = [sys.executable, "-m", MODULE, "--home", str(self._home.root), "--runner", self._id]
         argv += [*self._rules.flags, "--socket", str(theirs.fileno())]
+        own = self._chosen.runner
+        argv += ["--launcher", own.launcher, "--heartbeat", str(own.heartbeat)]
+        argv += [word for module in own.preload for word in ("--preload", module)]
         self._started_at = time.monotonic()
         try:
             process = subprocess.Popen(  # noqa: S603
@@ -165,7 +177,7 @@ class Contact:
         self._pid, self._channel = process.pid, Channel(ours)
         self._selector.register(self._channel, selectors.EVENT_READ, self._read)
         self._unanswered = 0
-        self._unsent = deque({"take": name} for name in self._names)
+        self._unsent = deque([{"serve": self._with_pilots}, *({"take": name} for name in self._names)])
         self._send()
 
     def _start_later(self, why: str) -> None:

@@ -12,6 +12,7 @@ import selectors
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from air_executor import processes, settings
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 def serve(cluster: Cluster, channel: Channel) -> None:
     """Until the daemon says that this is the end, or is gone."""
+    orders = {"take": cluster.take, "stop": cluster.stop, "serve": cluster.serve}
     with selectors.DefaultSelector() as selector:
         selector.register(channel, selectors.EVENT_READ)
         while not channel.closed:
@@ -36,7 +38,7 @@ def serve(cluster: Cluster, channel: Channel) -> None:
                         safely("what was not submitted", cluster.give_back)
                         return
                     for what, name in message.items():
-                        safely(f"{name} on Slurm", cluster.take if what == "take" else cluster.stop, name)
+                        safely(f"{name} on Slurm", orders[what], name)
                     channel.send({"heard": True})
             if not channel.closed:
                 safely("Slurm", cluster.step)
@@ -48,8 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runner", required=True)
     parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--launcher", required=True)
+    parser.add_argument("--heartbeat", type=float, required=True)
+    parser.add_argument("--preload", action="append", default=[])
     taskloop.Rules.add_flags(parser)
     given = parser.parse_args(arguments)
+    rules = taskloop.Rules.of(given)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C the daemon tells
     processes.end_with_parent()
     home = Home(given.home)
@@ -60,9 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     except AirExecutorError as error:  # it was in order when the runner started
         log.error("%s", error)
         return error.exit_code
-    cluster = Cluster(
-        home, given.runner, chosen, taskloop.Rules.of(given), left=lambda name: channel.send({"left": name})
-    )
+    own = {"launcher": given.launcher, "heartbeat": given.heartbeat, "preload": tuple(given.preload)}
+    chosen = replace(chosen, runner=replace(chosen.runner, **own, **vars(rules)))
+    cluster = Cluster(home, given.runner, chosen, rules, left=lambda name: channel.send({"left": name}))
     serve(cluster, channel)
     return 0
 

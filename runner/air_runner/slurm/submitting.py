@@ -170,11 +170,13 @@ def _last_words(home: Home, tracked: Tracked) -> str:
     paths = [home.job(tracked.job.name).slurm_log]
     if submitted is not None and submitted.element is not None:
         paths.append(home.slurm_array(submitted.submission) / f"{submitted.element}.log")
-    for path in paths:
-        try:
-            lines = _files.read_bytes(path)[-4096:].decode("utf-8", "replace").strip().splitlines()
-        except (OSError, CorruptFileError):
-            continue
-        if lines:
-            return lines[-1][:MAX_LAST_WORDS]
-    return ""
+    return next((line for path in paths if (line := last_line(path))), "")
+
+
+def last_line(path: Path) -> str:
+    """What a node wrote last; nothing if it did not."""
+    try:
+        lines = _files.read_bytes(path)[-4096:].decode("utf-8", "replace").strip().splitlines()
+    except (OSError, CorruptFileError):
+        return ""
+    return lines[-1][:MAX_LAST_WORDS] if lines else ""

@@ -51,16 +51,19 @@ class Teller:
         since = self._now.trouble_since or model.now()
         self._now = replace(self._now, trouble=str(error), trouble_since=since)
 
-    def refused(self, job: model.Job, why: str) -> None:
-        """A job could not be submitted, or not be started."""
-        log.warning("%s on Slurm: %s", job.name, why)
-        refusal = condition.Refusal(model.now(), job.name, job.queue, why)
+    def refused(self, name: str, queue: str, why: str) -> None:
+        """A job or a pilot could not be submitted, or not be started."""
+        log.warning("%s on Slurm: %s", name, why)
+        refusal = condition.Refusal(model.now(), name, queue, why)
         refusals = (*self._now.refusals, refusal)[-MAX_REFUSALS:]
         self._now = replace(self._now, refusals=refusals, refused=self._now.refused + 1)
 
     def write(self, jobs: Collection[Tracked], pilots: Collection[condition.Pilot] = ()) -> None:
         """Bring the file up to date, if there is something new."""
         by_state, by_reason = decisions.count_states(jobs)
+        for each in pilots:
+            if each.reason:
+                by_reason[each.reason] = by_reason.get(each.reason, 0) + 1
         stages = [decisions.stage(each) for each in jobs]
         now = replace(
             self._now,
@@ -68,7 +71,7 @@ class Teller:
             unsure=stages.count(Stage.UNSURE),
             held_on=sum(each.held_on for each in jobs),
             states=by_state,
-            reasons=by_reason,
+            reasons=dict(sorted(by_reason.items())),
             pilots=tuple(pilots),
             polls=self._slurm.polls,
         )
