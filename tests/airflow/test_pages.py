@@ -10,12 +10,16 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
 
+from air_executor import model, runners
 from air_executor.client import AirExecutorClient
+from air_executor.paths import Home
+from air_executor.slurm import condition, record
 from tests.airflow import databases, rest, stack, waiting
 
 pytestmark = databases.ON_POSTGRES
@@ -82,6 +86,7 @@ def test_a_running_job_is_watched_and_cancelled_and_a_runner_drained(shared_airf
     frame.get_by_role("link", name=name, exact=True).click()
     frame.get_by_role("link", name=f"pages / talks / {run.run_id}").click()
     expect(page).to_have_url(re.compile(f"/dags/pages/runs/{run.run_id}/tasks/talks$"), timeout=PATIENCE)
+    slurm(airflow, page, frame)
     if os.environ.get("AIR_EXECUTOR_SCREENSHOTS"):
         take_pictures(airflow, page, frame)
 
@@ -153,6 +158,31 @@ def theme(page: Page, frame: FrameLocator) -> None:
     expect(frame.locator("body")).to_have_css("background-color", "rgb(9, 9, 11)")
     page.evaluate("document.documentElement.classList.replace('dark', 'light')")
     expect(document).to_have_attribute("data-theme", "light")
+
+
+def slurm(airflow: stack.Stack, page: Page, frame: FrameLocator) -> None:
+    """What a runner notes of Slurm, and what is noted of a job there, without a Slurm."""
+    home, at, stuck = Home(airflow.home.path), model.now(), "its partition is down (PartitionDown)"
+    AirExecutorClient(home.root).create_job("far", [{"command": "true"}], queue="far", slurm={"partition": "gpu"})
+    noted = record.Record(1, "far.0123456789abcdef", at, id="4711", state="PENDING", reason="PartitionDown")
+    record.write(home.job("far"), noted, durable=False)
+    runner = next(each for each in runners.alive_runners(home) if not each.draining)
+    pilot = condition.Pilot("pilot-of-far", "far", "4712", "RUNNING", "n1")
+    told = condition.Condition(runner.id, at, trouble="no answer", trouble_since=at, pilots=(pilot,))
+    condition.write(home, replace(told, states={"PENDING": 1}, reasons={"PartitionDown": 1}, held_on=1))
+    try:
+        page.goto(f"{base(airflow)}/plugin/air-executor/air-executor/")
+        shown(frame.get_by_role("heading", name="Slurm"))
+        row = frame.locator("tr", has_text="no, since")
+        for text in (stuck, "does not pass by waiting", "1 over but held"):
+            expect(row).to_contain_text(text, timeout=PATIENCE)
+        shown(frame.locator("tr", has_text="pilot-of-far"))
+        page.goto(f"{base(airflow)}/plugin/air-executor/air-executor/job/far")
+        shown(frame.get_by_text(f"job 4711, PENDING: {stuck}"))
+        shown(frame.get_by_text("partition=gpu"))
+    finally:
+        condition.remove(home, runner.id)
+        AirExecutorClient(home.root).cancel("far")
 
 
 def take_pictures(airflow: stack.Stack, page: Page, frame: FrameLocator) -> None:
