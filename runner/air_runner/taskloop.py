@@ -27,6 +27,12 @@ from air_runner import limits, scheduling, signals, supervise, trees
 WRITE_INTERVAL = 1.0
 """Seconds that tasks.json may lag behind the events."""
 
+SLURM_MARK = "SLURM_JOB_ID"
+"""A variable that processes have which Slurm may end."""
+REASON_WAIT = 3.0
+"""Seconds until whoever else was signalled by Slurm has found out why, and noted it."""
+REASON_PAUSE = 0.02
+
 AGAIN = "; starts again in "
 STOPPED = "stopped: its ephemeral runner got SIGTERM"
 
@@ -112,11 +118,13 @@ class TaskLoop:
         return self._outcome()
 
     def _handle(self, seen: set[int]) -> None:
-        ended = signals.reap()
+        ends = {pid: supervise.from_wait_status(status) for pid, status in signals.reap().items()}
         self._take_added()  # before an end is seen: it may be the last
-        for pid, status in ended.items():
+        if signal.SIGTERM in {*seen, *(end.signal for end in ends.values())}:
+            self._await_reason()
+        for pid, end in ends.items():
             if process := self.running.pop(pid, None):
-                self._ended(process, supervise.from_wait_status(status))
+                self._ended(process, end)
         if seen & {signal.SIGTERM, signal.SIGINT}:
             self._stop_all()
             for process in self.running.values():
@@ -127,6 +135,12 @@ class TaskLoop:
             process.enforce(moment, self.rules.grace)
         self._limit_output(moment)
         self._limit_memory(moment)
+
+    def _await_reason(self) -> None:
+        """Slurm signals all processes at once: the task may be dead before the agent, or a pilot, has said why."""
+        deadline = time.monotonic() + (REASON_WAIT if SLURM_MARK in os.environ else 0.0)
+        while repair.read_cancel(self.job) is None and time.monotonic() < deadline:
+            time.sleep(REASON_PAUSE)
 
     def _limit_output(self, moment: float) -> None:
         for process in self.running.values():
