@@ -28,7 +28,7 @@ from air_executor import AirExecutorClient, JobState, store, testing
 from air_executor.paths import Home
 from tests.slurm.cluster import Cluster
 
-QUEUES: Mapping[str, str] = {"one by one": "", "array=50": "array = 50"}
+QUEUES: Mapping[str, str] = {"one by one": "", "array=50": "array = 50", "3 pilots": "pilots = 3"}
 """The ways of Air-Executor: what the table of the queue says beside its launcher."""
 ALONE = "sbatch alone"
 COUNTED = ("sbatch", "squeue")

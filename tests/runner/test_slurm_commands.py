@@ -109,7 +109,7 @@ def test_the_environment_of_commands() -> None:
         "SLURM_CONF": "/c",
         "SLURM_TIME_FORMAT": "x",
         "SBATCH_ACCOUNT": "a",
-        "SBATCH_PARTITION": "p",
+        "SBATCH_EXPORT": "NONE",
     }
     lost = ["SLURM_JOB_ID", "SLURM_JOBID", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_STEP_ID", "SLURM_ARRAY_TASK_ID"]
     lost += ["SLURM_MEM_PER_NODE", "SLURM_CPUS_ON_NODE", "SLURM_TASK_PID", "SLURM_NODELIST"]
@@ -121,7 +121,7 @@ def test_the_environment_of_commands() -> None:
         "SCANCEL_STATE",
         "SACCT_FORMAT",
     ]
-    losing = ["SBATCH_WAIT", "SBATCH_SIGNAL", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_ERROR", "SBATCH_EXPORT"]
+    losing = ["SBATCH_WAIT", "SBATCH_SIGNAL", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_ERROR", "SBATCH_INPUT"]
     assert commands.clean({**kept, **dict.fromkeys([*lost, *filters, *losing], "1")}) == kept
 
 

@@ -37,9 +37,7 @@ _OF_A_JOB = tuple(f"SLURM_{what}" for what in ("JOB", "STEP", "TASK", "ARRAY", "
 """How variables begin that a job of Slurm finds."""
 _FILTERS = ("SQUEUE_", "SCANCEL_", "SACCT_")
 """How those begin that make a command pass over jobs, or ask before it does anything."""
-_LOSING = frozenset(
-    f"SBATCH_{what}" for what in ("ARRAY_INX", "CLUSTERS", "ERROR", "EXPORT", "INPUT", "SIGNAL", "WAIT")
-)
+_LOSING = frozenset(f"SBATCH_{what}" for what in ("ARRAY_INX", "CLUSTERS", "ERROR", "INPUT", "SIGNAL", "WAIT"))
 """Defaults for flags that a job may not ask for, either, and that we do not set ourselves."""
 
 
