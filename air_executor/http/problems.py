@@ -153,6 +153,21 @@ def without(home: Home, text: str) -> str:
     return text.replace(f"{home.root}/", "").replace(str(home.root), "the home")
 
 
+_SENTENCES = ("reason", "error", "why")
+
+
+def hide(home: Home, told: Any) -> Any:
+    """What is told, with sentences that do not say where the home is. Pure."""
+    if isinstance(told, list):
+        return [hide(home, each) for each in told]
+    if not isinstance(told, dict):
+        return told
+    return {
+        key: without(home, value) if key in _SENTENCES and isinstance(value, str) else hide(home, value)
+        for key, value in told.items()
+    }
+
+
 def of_validation(error: RequestValidationError) -> Problem:
     """What FastAPI found wrong with a request; what was sent is not repeated. Pure."""
     wrong = [{"where": _place(each["loc"]), "why": str(each["msg"])[:500]} for each in error.errors()[:MOST_ERRORS]]

@@ -59,7 +59,8 @@ def find(service: Service, text: str) -> model.Job:
 def told_run(service: Service, job: model.Job) -> dict[str, Any]:
     """What is told of a run."""
     stop = None if job.state.terminal else repair.read_stop_request(service.home, job.name)
-    return views.of_run(job, stop)
+    told_of_it: dict[str, Any] = problems.hide(service.home, views.of_run(job, stop))
+    return told_of_it
 
 
 # --- Creating ---
@@ -122,7 +123,7 @@ def list_runs(
         page = service.index().page(wanted, limit, cursor)
     except ValueError as error:
         raise InvalidInputError(str(error)) from None
-    rows = [views.of_row(row) for row in page.jobs]
+    rows = problems.hide(service.home, [views.of_row(row) for row in page.jobs])
     return Answer({"runs": rows, "cursor": page.next_key, "unread": service.unread})
 
 
@@ -153,7 +154,8 @@ def list_tasks(
 ) -> Response:
     """The tasks of a run, in their order."""
     job = find(service, run)
-    return Answer(told.of_tasks(report.tasks_of(service.home, job), status, offset, limit))
+    tasks = told.of_tasks(report.tasks_of(service.home, job), status, offset, limit)
+    return Answer(problems.hide(service.home, tasks))
 
 
 @read.get("/runs/{run}/result", response_model=shapes.Result, responses=OF_RUN)
@@ -181,7 +183,8 @@ def show_failure(service: ServiceDep, run: RunId, lines: Annotated[int, Query(ge
 def list_events(service: ServiceDep, run: RunId) -> Response:
     """Who did what with a run."""
     job = find(service, run)
-    return Answer({"events": told.of_events(list(journal.read(service.home.job(job.name).events)))})
+    events = told.of_events(list(journal.read(service.home.job(job.name).events)))
+    return Answer({"events": problems.hide(service.home, events)})
 
 
 # --- Changing ---

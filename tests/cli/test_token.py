@@ -1,0 +1,34 @@
+"""Tokens for the HTTP API: shown once, listed without their secrets, revoked."""
+
+from __future__ import annotations
+
+from air_executor.http import tokens
+from tests.cli.conftest import Cli
+
+
+def test_a_token_from_its_creation_to_its_end(cli: Cli) -> None:
+    made = cli("token", "create", "night ly", "--scope", "submit", "--scope", "read", "--expires", "30d")
+    parts = tokens.parse(made.stdout.removesuffix("\n"))
+    assert parts is not None and "not shown again" in made.stderr
+    listed = cli("token", "list")
+    assert "night ly" in listed.stdout and "read,submit" in listed.stdout and "valid" in listed.stdout
+    assert parts[1] not in listed.stdout + made.stderr
+    assert cli.json("token", "revoke", parts[0])["name"] == "night ly"
+    (facts,) = cli.json("token", "list")
+    assert (facts["standing"], facts["scopes"], facts["last_used_at"]) == ("revoked", ["read", "submit"], None)
+
+
+def test_what_makes_no_token(cli: Cli) -> None:
+    assert "choose from" in cli.refused("token", "create", "a", "--scope", "all", code=2)
+    assert "--scope" in cli.refused("token", "create", "a", code=2)
+    assert "1 to 100 characters" in cli.refused("token", "create", "", "--scope", "read", code=2)
+    assert "no span of time with its unit" in cli.refused(
+        "token", "create", "a", "--scope", "read", "--expires", "30", code=2
+    )
+    cli("token", "create", "a", "--scope", "read")
+    assert "there is no token" in cli.refused("token", "revoke", "../x", code=4)
+
+
+def test_other_hosts_are_not_served_without_tls(cli: Cli) -> None:
+    assert "tls_cert" in cli.refused("serve", "--host", "0.0.0.0", code=2)
+    assert "port" in cli.refused("serve", "--port", "70000", code=2)
