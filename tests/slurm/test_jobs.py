@@ -108,8 +108,10 @@ class Site:
             wait_for(lambda name=name: there(name), what=f"{name} in Slurm")  # type: ignore[misc]
 
     def living(self) -> list[str]:
-        """Names of what has not ended for Slurm."""
-        return [row.name for row in self.cluster.squeue() if not states.parse(row.state).over]
+        """Names of what this home has in Slurm and has not ended there."""
+        own = record.home_id(self.home)
+        rows = [row for row in self.cluster.squeue() if record.parse_submission(row.name, own)]
+        return [row.name for row in rows if not states.parse(row.state).over]
 
     def told(self) -> condition.Condition:
         return condition.read(self.home, self.runner.id) or condition.Condition(self.runner.id, "never")
@@ -263,6 +265,9 @@ def test_the_controller_is_away(site: Site) -> None:
     go = site.place / "go"
     there = [site.submit(f"there-{number}", f"until [ -e {go} ]; do sleep 0.05; done") for number in range(3)]
     wait_for(lambda: set(there) <= set(site.started()), what="their start")
+    # Else it would give their numbers to others, and nodes that know these cancel the new ones.
+    began, saved = time.time(), site.cluster.root / "state" / "job_state"
+    wait_for(lambda: saved.exists() and saved.stat().st_mtime > began, what="Slurm to save its state")
     site.cluster.kill(CONTROLLER)
     later = [site.submit(f"later-{number}") for number in range(3)]
     wait_for(lambda: "ontact" in (site.told().trouble or ""), 40, what="the trouble")
