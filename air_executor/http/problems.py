@@ -44,7 +44,6 @@ TITLES: Mapping[str, str] = {
     "not-found": "There is no such thing",
     "method-not-allowed": "This cannot be done here",
     "slow-request": "The request took too long",
-    "conflict": "The state does not allow this",
     "too-large": "The request is too large",
     "range-not-satisfiable": "There is nothing at that place",
     "invalid-input": "A value is wrong",

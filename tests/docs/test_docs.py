@@ -98,10 +98,26 @@ def test_every_option_of_a_runner_is_documented() -> None:
         assert f"AIR_EXECUTOR_RUNNER_{item.name.upper()}" in text, item.name
     for item in fields(settings.RetentionSettings):
         assert f"AIR_EXECUTOR_RETENTION_{item.name.upper()}" in text, item.name
+    for item in fields(settings.HttpSettings):
+        assert f"AIR_EXECUTOR_HTTP_{item.name.upper()}" in text, item.name
     for item in fields(settings.SlurmSettings):
         assert f"AIR_EXECUTOR_SLURM_{item.name.upper()}" in text, item.name
     for name in {item.name for item in fields(settings.QueueSettings)} - {"slurm"} | set(options.NAMES):
         assert f"`{name}`" in text, name
+
+
+def test_every_request_and_refusal_of_the_api_is_documented() -> None:
+    from air_executor.http import problems
+    from air_executor.http.app import PREFIX, build
+    from air_executor.http.service import Service
+
+    text = (ROOT / "docs" / "http.md").read_text()
+    document = build(Service(Home(Path("nowhere")), settings.HttpSettings())).openapi()
+    for path in document["paths"]:
+        short = path.removeprefix(PREFIX)
+        assert short in text or f"/{short.rpartition('/')[2]}`" in text, path
+    for word in problems.TITLES:
+        assert f"`{word}`" in text, word
 
 
 def test_every_option_of_slurm_is_documented() -> None:
