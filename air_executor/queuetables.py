@@ -31,7 +31,7 @@ class QueueSettings:
     launcher: str = LOCAL
     """Where its jobs run: with the runner (local), or where Slurm has room (slurm)."""
     setup: str = ""
-    """Lines of a shell that run on the node before Python starts, for jobs that go to Slurm."""
+    """Lines of a login bash that run on the node before Python starts, for jobs that go to Slurm."""
     python: str | None = None
     """The Python that runs them on the node; None: that of the runner."""
     pilots: int = 0

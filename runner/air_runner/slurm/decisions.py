@@ -158,6 +158,11 @@ def batches(ready: Sequence[Tracked]) -> list[list[Tracked]]:
     return found
 
 
+def shebang(setup: str | None) -> str:
+    """Who reads a batch script: where a site needs something first, a login shell, which has `module`."""
+    return "#!/bin/bash -l" if setup else "#!/bin/sh"
+
+
 def script(setup: str | None, argv: Sequence[str], jobs: Sequence[str], logs: Sequence[str]) -> str:
     """The batch script: what a site needs first, then the agent of the job, or of the one at this place of the array.
 
@@ -165,7 +170,7 @@ def script(setup: str | None, argv: Sequence[str], jobs: Sequence[str], logs: Se
         argv: the agent's command line, to which the job's name is added.
         logs: where each job's agent writes to, if that differs by place.
     """
-    lines = ["#!/bin/sh"]
+    lines = [shebang(setup)]
     if len(jobs) > 1:
         lines += ["case $SLURM_ARRAY_TASK_ID in"]
         for number, (job, log) in enumerate(zip(jobs, logs, strict=True)):
