@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import model, processes, spool, store
+from air_executor import held, model, processes, spool, store, temporaries
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 from air_executor.queuetables import QueueSettings
@@ -218,22 +218,50 @@ def test_what_no_job_wants(home: Home) -> None:
     (array,) = {each.submission for each in orders(home, "a", "b").records}
     own = record.home_id(home)
     elsewhere = [row("1", "a"), row("1", f"a.{'f' * 16}"), row("1", "")]
-    assert not any(submitting.is_stray(home, each) for each in elsewhere)
-    assert [submitting.is_stray(home, row(f"7_{element}", array)) for element in (0, 1, 2)] == [False, False, False]
-    assert submitting.is_stray(home, row("8", f"a.{own}00000000"))  # another has taken its place
-    assert submitting.is_stray(home, row("8", f"gone.{own}00000000"))
+    assert not any(submitting.is_stray(home, record.home_id(home), each) for each in elsewhere)
+    assert [submitting.is_stray(home, record.home_id(home), row(f"7_{element}", array)) for element in (0, 1, 2)] == [
+        False,
+        False,
+        False,
+    ]
+    assert submitting.is_stray(home, record.home_id(home), row("8", f"a.{own}00000000"))  # another has taken its place
+    assert submitting.is_stray(home, record.home_id(home), row("8", f"gone.{own}00000000"))
     (alone,) = orders(home, "a").records
-    assert not submitting.is_stray(home, row("9", alone.submission))
-    assert submitting.is_stray(home, row("7_0", array))
+    assert not submitting.is_stray(home, record.home_id(home), row("9", alone.submission))
+    assert submitting.is_stray(home, record.home_id(home), row("7_0", array))
     record.write(home.job("a"), record.Record(1, alone.submission, id="9"), durable=False)
-    assert not submitting.is_stray(home, row("9", alone.submission))
-    assert submitting.is_stray(home, row("10", alone.submission))  # made twice
+    assert not submitting.is_stray(home, record.home_id(home), row("9", alone.submission))
+    assert submitting.is_stray(home, record.home_id(home), row("10", alone.submission))  # made twice
     home.job("a").slurm.write_text("{")
-    assert submitting.is_stray(home, row("9", alone.submission))
+    assert submitting.is_stray(home, record.home_id(home), row("9", alone.submission))
     (home.slurm_array(array) / "names.json").unlink()
-    assert not submitting.is_stray(home, row("7_1", array))  # nobody can tell
+    assert not submitting.is_stray(home, record.home_id(home), row("7_1", array))  # nobody can tell
     home.job("b").state.write_text("{")
-    assert not submitting.is_stray(home, row("11", f"b.{own}00000000"))
+    assert not submitting.is_stray(home, record.home_id(home), row("11", f"b.{own}00000000"))
+
+
+def test_what_works_is_not_ended_whichever_submission_it_came_of(home: Home) -> None:
+    """A submission that was given up came to life, and nothing but its lock told that in time."""
+    claimed(home, "a")
+    (given_up,), (wanted,) = orders(home, "a").records, orders(home, "a").records
+    with held.HeldJob.acquire(home, "a") as job:
+        job.start(processes.identify(os.getpid(), RUNNER), by="the node")
+        assert not submitting.is_stray(home, record.home_id(home), row("8", given_up.submission, "RUNNING"))
+        assert submitting.is_stray(home, record.home_id(home), row("8", given_up.submission))
+        assert not submitting.is_stray(home, record.home_id(home), row("9", wanted.submission, "RUNNING"))
+
+
+def test_what_another_host_just_wrote_is_looked_for_anew(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of directories, as NFS has one: what was seen once is seen until something here is changed."""
+    claimed(home, "a")
+    paths, new = home.job("a"), home.job("a").root / "new"
+    orders(home, "a")
+    old = paths.slurm.read_bytes()
+    (wanted,) = orders(home, "a").records
+    paths.slurm.rename(new)
+    paths.slurm.write_bytes(old)
+    monkeypatch.setattr(temporaries, "refresh", lambda directory: new.rename(directory / paths.slurm.name))
+    assert not submitting.is_stray(home, record.home_id(home), row("9", wanted.submission))
 
 
 def test_old_directories_of_arrays_go(home: Home) -> None:

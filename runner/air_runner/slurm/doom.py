@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from air_executor.paths import Home
+from air_executor.slurm import record
 from air_runner.slurm import submitting
 from air_runner.slurm.commands import Row
 
@@ -82,8 +83,9 @@ class Doom:
     def _find_strays(self, rows: Sequence[Row]) -> None:
         """Made twice, or of a job that is over or has begun anew."""
         now, seen = time.monotonic(), {}
+        own = record.home_id(self.home)
         for row in rows:
-            if submitting.is_stray(self.home, row):
+            if submitting.is_stray(self.home, own, row):
                 seen[row.id] = self._strays.get(row.id, now)
                 if now - seen[row.id] >= self.patience:
                     self.add(row.id, row.name)

@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from air_executor import _files, model, store
+from air_executor import _files, model, store, temporaries
 from air_executor.errors import CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import Settings
-from air_executor.slurm import options, record
+from air_executor.slurm import options, record, states
 from air_runner import taskloop
 from air_runner.slurm import decisions
 from air_runner.slurm.commands import Row
@@ -84,20 +84,28 @@ def number_of(number: str, element: int | None) -> str:
     return number if element is None else f"{number}_{element}"
 
 
-def is_stray(home: Home, row: Row) -> bool:
+def is_stray(home: Home, own: str, row: Row) -> bool:
     """Whether Slurm has a submission of this home that no job wants; not if that cannot be told.
 
     One that is missed does no harm: its agent finds that it is not wanted, and ends.
 
+    Args:
+        own: the home's id.
+
     Raises:
         OSError: the home refused.
     """
-    first = record.parse_submission(row.name, record.home_id(home))
+    first = record.parse_submission(row.name, own)
     if first is None:
         return False
     name = first if row.element is None else _element(home.slurm_array(row.name), row.element)
-    if name is None:
+    if name is None or not _is_unwanted(home, name, row):
         return False
+    temporaries.refresh(home.job(name).root)  # a runner of another host may have submitted it anew
+    return _is_unwanted(home, name, row)
+
+
+def _is_unwanted(home: Home, name: str, row: Row) -> bool:
     try:
         job = store.read(home, name)
     except NotFoundError:
@@ -106,6 +114,8 @@ def is_stray(home: Home, row: Row) -> bool:
         return False
     if job.state.terminal:
         return True
+    if job.state is model.JobState.WORKING and row.state.phase is not states.Phase.WAITING:
+        return False  # it may be this one that runs it: what was given up may have begun after all
     wanted = record.read(home.job(name), job.attempt)
     if wanted is None:  # of one that works, the file is damaged
         return job.state is model.JobState.WAITING
