@@ -67,6 +67,8 @@ class Condition:
     pilots: tuple[Pilot, ...] = ()
     polls: int = 0
     """How often Slurm was asked for all jobs."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """Those of `to_submit` that Slurm does not take for now, by what it says."""
 
 
 def write(home: Home, condition: Condition) -> None:
@@ -112,7 +114,7 @@ def read(home: Home, runner_id: str) -> Condition | None:
 def _is_sound(found: Condition) -> bool:
     """Whether a program can work with it."""
     counts = (found.to_submit, found.unsure, found.held_on, found.polls, found.refused)
-    tables = (found.states, found.reasons)
+    tables = (found.states, found.reasons, found.limits)
     if not all(isinstance(table, dict) for table in tables):
         return False
     numbers = [*counts, *(count for table in tables for count in table.values())]

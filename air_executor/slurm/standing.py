@@ -55,7 +55,7 @@ class Standing:
     held_on: int
     """Jobs that are over for Slurm, while a process holds them."""
     waits: tuple[Wait, ...]
-    """What those that wait in Slurm wait for, stuck ones first."""
+    """What those wait for that wait in Slurm or are not taken for now, stuck ones first."""
     refusals: tuple[Refusal, ...]
     """The last jobs that could not be submitted or started."""
     pilots: tuple[Pilot, ...]
@@ -87,6 +87,7 @@ def describe(found: Condition, *, alive: bool) -> Standing:
     """What a runner noted, in words. Pure."""
     answers = None if found.answered_at is None and found.trouble is None else found.trouble is None
     waits = [_describe_wait(code, jobs) for code, jobs in found.reasons.items()]
+    waits += [Wait(said, _no_more(said), jobs, stuck=False) for said, jobs in found.limits.items()]
     return Standing(
         runner=found.runner,
         alive=alive,
@@ -113,6 +114,10 @@ def _count(by_state: dict[str, int], phase: states.Phase) -> int:
 def _describe_wait(code: str, jobs: int) -> Wait:
     reason = states.explain(code)
     return Wait(code, reason.says, jobs, reason.stuck)
+
+
+def _no_more(*said: str) -> str:
+    return f"Slurm takes no more for now ({'; '.join(said)})"
 
 
 @dataclass(frozen=True)
@@ -239,7 +244,8 @@ def read_waits(home: Home, job: model.Job) -> str | None:
             if each.trouble is not None:
                 since = f" since {each.trouble_since}" if each.trouble_since else ""
                 return f"Slurm has not answered{since} ({each.trouble}): it waits until Slurm does"
-            return waits(found, job) or "it is to be submitted to Slurm"
+            limited = f"; {_no_more(*each.limits)}" if each.limits else ""
+            return waits(found, job) or f"it is to be submitted to Slurm{limited}"
     return waits(found, job)
 
 

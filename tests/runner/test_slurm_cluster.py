@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -233,11 +234,12 @@ def test_a_limit_is_no_refusal_and_is_not_tried_for_each_job(world: World) -> No
     world.submit("other", slurm={"qos": "long"})
     world.go_on()
     assert len(world.slurm.orders) == 2  # one for each kind
-    assert "AssocMaxSubmitJobLimit" in (world.told().trouble or "")
+    assert (world.told().limits, world.told().trouble) == ({"sbatch: AssocMaxSubmitJobLimit": 6}, None)
     assert world.told().to_submit == 6
+    assert world.record("job-0") is None
     world.go_on(POLL)
     assert len(world.slurm.entries) == 6
-    assert world.told().trouble is None
+    assert world.told().limits == {}
 
 
 def test_a_job_that_is_gone_does_not_keep_back_its_array(world: World) -> None:
@@ -637,3 +639,56 @@ def test_a_deleted_claim_is_made_again(world: World) -> None:
     (world.home.claims(RUNNER) / "job").unlink()
     world.go_on(cluster.LOOK_INTERVAL)
     assert (world.claimed(), world.left) == (["job"], [])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_spool_that_was_deleted_ends_nothing_in_slurm(world: World, elsewhere: bool) -> None:
+    number = world.in_slurm()
+    shutil.rmtree(world.home.spool)
+    store.ensure_home(world.home)
+    assert [change.job for change in repair.repair(world.home)] == ["job"]
+    marker = spool.marker_of(world.job())
+    if elsewhere:
+        assert spool.claim(world.home, marker, "another")
+    world.go_on(cluster.LOOK_INTERVAL + POLL + PATIENCE)
+    assert (world.slurm.cancelled, world.left, world.id_of()) == ([], ["job"], number)
+
+
+def test_of_a_job_that_begins_anew_the_submission_before_is_ended(world: World) -> None:
+    number = world.in_slurm()
+    repair.resolve(world.home, "job", "a test", by="a test", holder=RUNNER)
+    world.go_on(cluster.LOOK_INTERVAL)
+    assert (world.slurm.cancelled, world.left) == ([number], ["job"])
+
+
+def test_a_limit_does_not_fill_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    world.in_slurm("there")
+    world.slurm.faults.submit += [BusyError("sbatch: AssocMaxSubmitJobLimit")] * 9
+    world.submit()
+    for _ in range(6):
+        world.go_on(POLL)
+        assert (sum(world.told().limits.values()), world.told().trouble) == (1, None)
+    assert len([each for each in caplog.records if "Slurm" in each.message]) == 1
+    world.go_on(10 * POLL)
+    assert world.told().limits == {}
+
+
+def test_no_more_are_in_slurm_than_may_be(world: World) -> None:
+    world.settings = dataclasses.replace(world.settings, slurm=SlurmSettings(max_jobs=2, poll=POLL, patience=PATIENCE))
+    world.anew()
+    for name in "abcd":
+        world.submit(name, "default", slurm={"array": 9})
+    world.go_on(POLL)
+    assert sorted(world.slurm.entries) == ["1_0", "1_1"]
+    world.finish(world.begin("a"))
+    world.slurm.say("1_0", "COMPLETED")
+    world.go_on(POLL)
+    assert sorted(world.slurm.entries) == ["1_0", "1_1", "2"]
+
+
+def test_what_slurm_cancelled_was_not_refused(world: World) -> None:
+    world.slurm.say(world.in_slurm(), "CANCELLED")
+    world.go_on(POLL + PATIENCE)
+    world.check_over(JobState.CANCELLED, ExitKind.CANCELLED, "cancelled in Slurm")
+    assert world.told().refused == 0

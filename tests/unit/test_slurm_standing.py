@@ -42,6 +42,8 @@ def test_what_a_runner_noted_in_words() -> None:
         ("Resources", 1, False),
     ]
     assert "its partition is down (PartitionDown)" in found.waits[0].says
+    (limited,) = standing.describe(dataclasses.replace(WELL, limits={"MaxJobs": 3}), alive=True).waits
+    assert (limited.jobs, limited.stuck) == (3, False) and "no more for now (MaxJobs)" in limited.says
 
 
 @pytest.mark.parametrize(
@@ -210,6 +212,8 @@ def test_why_a_job_has_not_started(home: Home, submit: Submit) -> None:
     assert "Slurm has not answered since" in str(standing.read_waits(home, job))
     condition.write(home, WELL)
     assert standing.read_waits(home, job) == "it is to be submitted to Slurm"
+    condition.write(home, dataclasses.replace(WELL, limits={"MaxJobs": 3}))
+    assert str(standing.read_waits(home, job)).endswith("to Slurm; Slurm takes no more for now (MaxJobs)")
     record.write(home.job("job"), PENDING, durable=False)
     assert str(standing.read_waits(home, job)).startswith("in Slurm: the nodes")
     condition.remove(home, "r")

@@ -164,10 +164,16 @@ class Cluster:
             self._forget(name)
             return
         if job.state.terminal or respool.has_place(self._home, job):
-            self._end_in_slurm(self._jobs[name], only_pending=True)
+            if not self._is_still_wanted(self._jobs[name], job):
+                self._end_in_slurm(self._jobs[name], only_pending=True)
             self._forget(name)
         else:
             spool.claim_again(self._home, self._id, name)
+
+    def _is_still_wanted(self, tracked: Tracked, job: model.Job) -> bool:
+        """Whether who has the job next goes on with this submission: only its place in the spool is another."""
+        wanted = None if job.state.terminal else record.read(self._home.job(job.name), job.attempt)
+        return wanted is not None and tracked.record is not None and wanted.submission == tracked.record.submission
 
     # --- Stopping ---
 
@@ -208,13 +214,21 @@ class Cluster:
 
     def _to_submit(self) -> list[Tracked]:
         """Nothing while Slurm is away: each attempt would take as long as it takes to find that out."""
-        return [each for each in self._jobs.values() if each.record is None and not each.stopping and not self._away]
+        if self._away or self._room <= 0:
+            return []
+        return [each for each in self._jobs.values() if each.record is None and not each.stopping]
+
+    @property
+    def _room(self) -> int:
+        """How many more may be in Slurm. The daemon knows only of queues for how many it may have claimed."""
+        return self._chosen.slurm.max_jobs - sum(each.record is not None for each in self._jobs.values())
 
     def _submit_due(self, now: float) -> None:
         deadline = time.monotonic() + LONGEST
         for batch in decisions.batches(decisions.ready(self._to_submit(), now)):
-            if batch[0].not_before <= now + decisions.GATHERING and not self._away:
-                self._submit(batch)
+            room = self._room
+            if batch[0].not_before <= now + decisions.GATHERING and room > 0 and not self._away:
+                self._submit(batch[:room])
             if time.monotonic() >= deadline:  # whoever wants to be stopped must not wait for all of them
                 return
 
@@ -246,8 +260,11 @@ class Cluster:
             number: str | None = self._slurm.submit(order.flags, order.script)
             self._teller.answered()
         except BusyError as error:
-            self._teller.trouble(error)
-            self._put_off(decisions.kind(batch[0]))
+            self._teller.answered()
+            for tracked in batch:
+                with contextlib.suppress(OSError):  # for people: it is not there
+                    _files.discard(self._home.job(tracked.job.name).slurm)
+            self._put_off(decisions.kind(batch[0]), str(error))
             return
         except AwayError as error:
             self._teller.trouble(error)
@@ -264,14 +281,14 @@ class Cluster:
         outcome = model.Exit(model.ExitKind.START_FAILED, f"Slurm does not take it: {why}")
         self._later([tracked for tracked in batch if not self._finish(tracked, outcome)])
 
-    def _put_off(self, kind: str) -> None:
+    def _put_off(self, kind: str, limit: str) -> None:
         """A limit is reached, by which no job that asks for the same gets in; that is no failure of theirs."""
         for each in self._to_submit():
             if decisions.kind(each) == kind:
-                each.not_before = time.monotonic() + self._chosen.slurm.poll
+                each.limit, each.not_before = limit, time.monotonic() + self._chosen.slurm.poll
 
     def _submitted(self, tracked: Tracked, submitted: record.Record, number: str | None) -> None:
-        tracked.record, tracked.asked_at = submitted, time.monotonic()
+        tracked.record, tracked.asked_at, tracked.limit = submitted, time.monotonic(), None
         if number is not None:
             self._note(tracked, replace(submitted, id=submitting.number_of(number, submitted.element)))
 
@@ -407,7 +424,8 @@ class Cluster:
         except (AirExecutorError, OSError) as error:
             log.error("cannot write the end of %s: %s; trying again", name, error)
             return False
-        self._teller.refused(name, tracked.job.queue, outcome.reason)
+        if state is not model.JobState.CANCELLED:
+            self._teller.refused(name, tracked.job.queue, outcome.reason)
         spool.drop_claim(self._home, self._id, name)
         self._forget(name)
         return True

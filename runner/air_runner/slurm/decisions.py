@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,8 @@ class Tracked:
     """When it may be submitted, monotonic seconds."""
     failures: int = 0
     """How often it could not be submitted or started in a row."""
+    limit: str | None = None
+    """Why Slurm does not take it for now, in its words."""
     asked_at: float = 0.0
     """When its submission was last answered, or not: what Slurm says of before does not count."""
     over: states.State | None = None
@@ -195,6 +198,11 @@ def count_states(all_: Iterable[Tracked]) -> tuple[dict[str, int], dict[str, int
         if record.reason:
             by_reason[record.reason] = by_reason.get(record.reason, 0) + 1
     return dict(sorted(by_state.items())), dict(sorted(by_reason.items()))
+
+
+def count_limits(all_: Iterable[Tracked]) -> dict[str, int]:
+    """Jobs that Slurm does not take for now, by what it says."""
+    return dict(sorted(Counter(each.limit for each in all_ if each.limit).items()))
 
 
 def outcome(over: states.State, why: str) -> model.Exit:

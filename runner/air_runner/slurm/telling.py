@@ -70,11 +70,14 @@ class Teller:
             to_submit=stages.count(Stage.TO_SUBMIT),
             unsure=stages.count(Stage.UNSURE),
             held_on=sum(each.held_on for each in jobs),
+            limits=decisions.count_limits(jobs),
             states=by_state,
             reasons=dict(sorted(by_reason.items())),
             pilots=tuple(pilots),
             polls=self._slurm.polls,
         )
+        if now.limits and not (self._written and self._written.limits):
+            log.warning("Slurm takes no more jobs for now: %s; they are submitted later", "; ".join(now.limits))
         if self._written is None or replace(now, at=self._written.at) != self._written:
             self._written = replace(now, at=model.now())
             condition.write(self._home, self._written)
