@@ -70,7 +70,7 @@ class Killer:
         if not early:
             self._until(self._at_work, "Airflow to be at work")
         self._until(self.living_runners if what != "scheduler" else self._scheduler_lives, f"a {what} to kill")
-        self._let_flow(self.random.uniform(0, self.pause))
+        let_pass(self.random.uniform(0, self.pause))
         seen = Kill(what, early, *self._seen())
         for victim in self._victims(what):
             victim()
@@ -121,9 +121,11 @@ class Killer:
 
         waiting.until(met, what, UP_SECONDS)
 
-    def _let_flow(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        waiting.until(lambda: time.monotonic() >= end, "the moment to kill", seconds + 10, 0.02)
+
+def let_pass(seconds: float) -> None:
+    """Until the moment to kill."""
+    end = time.monotonic() + seconds
+    waiting.until(lambda: time.monotonic() >= end, "the moment to kill", seconds + 10, 0.02)
 
 
 @contextlib.contextmanager
