@@ -371,9 +371,14 @@ class Home:
         return self.index / f"{host}.looking"
 
     @cached_property
+    def http(self) -> Path:
+        """What concerns the HTTP API; made with the first token."""
+        return self.root / "http"
+
+    @cached_property
     def http_tokens(self) -> Path:
-        """Who may use the HTTP API; made with the first token."""
-        return self.root / "http" / "tokens"
+        """Who may use the HTTP API."""
+        return self.http / "tokens"
 
     def http_token(self, token_id: str) -> Path:
         return self.http_tokens / f"{token_id}.json"
@@ -385,7 +390,7 @@ class Home:
     @cached_property
     def http_keys(self) -> Path:
         """Which runs were made with an Idempotency-Key; made with the first."""
-        return self.root / "http" / "keys"
+        return self.http / "keys"
 
     def http_key(self, digest: str) -> Path:
         return self.http_keys / f"{digest}.json"

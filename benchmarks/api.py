@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 
 from air_executor import AirExecutorClient, store
 from air_executor.http import tokens
@@ -49,12 +50,14 @@ def measure(directory: Path, runs: int, clients: int) -> dict[str, object]:
     store.ensure_home(home)
     lines.touch()
     with running_runner(home, "--slots", "8"):
+        before = time.process_time()
         by_files = _submit_to_files(home, lines, runs, clients)
+        cpu_of_files = time.process_time() - before
         _wait_for_all(home)
         _check(lines, runs)
         lines.write_text("")
         began = time.monotonic()
-        by_http = _submit_over_http(home, lines, runs, clients)
+        by_http, cpu_of_server = _submit_over_http(home, lines, runs, clients)
         submitted = time.monotonic() - began
         _wait_for_all(home)
         took = time.monotonic() - began
@@ -64,6 +67,7 @@ def measure(directory: Path, runs: int, clients: int) -> dict[str, object]:
         "clients": clients,
         "processors": os.cpu_count(),
         "submit_ms": {"http": _spread(by_http), "files": _spread(by_files)},
+        "cpu_ms": {"http": round(cpu_of_server / runs * 1000, 2), "files": round(cpu_of_files / runs * 1000, 2)},
         "submitted_per_second": round(runs / submitted, 1),
         "completed_per_second": round(runs / took, 1),
         "each_completed_once": True,
@@ -86,16 +90,24 @@ def _submit_to_files(home: Home, lines: Path, runs: int, clients: int) -> list[f
         return list(pool.map(submit, range(runs)))
 
 
-def _submit_over_http(home: Home, lines: Path, runs: int, clients: int) -> list[float]:
+def _submit_over_http(home: Home, lines: Path, runs: int, clients: int) -> tuple[list[float], float]:
+    """How long each took, and the processor time of the server."""
     _, token = tokens.create(home, "benchmark", ["submit"], by="benchmark")
     command = [sys.executable, "-m", "air_executor", "--home", str(home.root), "serve", "--port", "0"]
     log = home.root / "serve.log"
     with log.open("w") as output, subprocess.Popen(command, stderr=output, env={**os.environ, **ENOUGH}) as server:
         try:
             url = wait_for(lambda: log.read_text().partition("://")[2].partition(";")[0], 60, "the server")
-            return _submit_to(f"http://{url}", token, lines, runs, clients)
+            before = _cpu(server.pid)
+            took = _submit_to(f"http://{url}", token, lines, runs, clients)
+            return took, _cpu(server.pid) - before
         finally:
             server.terminate()
+
+
+def _cpu(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _submit_to(url: str, token: str, lines: Path, runs: int, clients: int) -> list[float]:
@@ -135,11 +147,11 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def show(results: dict[str, object]) -> None:
-    print("| submit, ms | p50 | p95 | p99 | max |\n| --- | --- | --- | --- | --- |")
-    spreads = results["submit_ms"]
-    assert isinstance(spreads, dict)
+    print("| submit, ms | p50 | p95 | p99 | max | processor time |\n| --- | --- | --- | --- | --- | --- |")
+    spreads, cpu = results["submit_ms"], results["cpu_ms"]
+    assert isinstance(spreads, dict) and isinstance(cpu, dict)
     for name, spread in spreads.items():
-        print(f"| {name} | " + " | ".join(str(value) for value in spread.values()) + " |")
+        print(f"| {name} | " + " | ".join(str(value) for value in (*spread.values(), cpu[name])) + " |")
     print(
         f"\n{results['runs']} runs by {results['clients']} clients: {results['submitted_per_second']} submitted and "
         f"{results['completed_per_second']} completed a second; each completed once: {results['each_completed_once']}"

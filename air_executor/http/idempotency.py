@@ -98,7 +98,8 @@ class Notes:
         path = self._home.http_key(key.digest)
         if (before := self._read(key)) is not None:
             return before
-        _files.make_directory(path.parent)
+        for directory in (self._home.http, self._home.http_keys):
+            _files.make_directory(directory)
         temporary = temporaries.replacement(path)
         try:
             _files.write_new(temporary, _json.pretty(asdict(note)))

@@ -214,7 +214,7 @@ def configure(service: Service, context: ssl.SSLContext | None) -> uvicorn.Confi
     """How uvicorn serves the app."""
     settings = service.settings
     protocol = type("Protocol", (PatientProtocol,), {"head_timeout": settings.client_timeout})
-    return uvicorn.Config(
+    config = uvicorn.Config(
         build(service),
         http=protocol,
         ws="none",
@@ -229,8 +229,10 @@ def configure(service: Service, context: ssl.SSLContext | None) -> uvicorn.Confi
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.shutdown)),
         h11_max_incomplete_event_size=MAX_HEAD,
-        ssl_context_factory=None if context is None else lambda *_: context,
     )
+    config.load()
+    config.ssl = context  # read and checked already
+    return config
 
 
 def address(bound: socket.socket, settings: HttpSettings, context: ssl.SSLContext | None) -> str:

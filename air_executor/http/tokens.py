@@ -124,7 +124,8 @@ def create(
     expires_at = None if lifetime is None else model.from_timestamp(now + lifetime)
     wanted = tuple(scope.value for scope in Scope if scope.value in scopes)
     token = Token(secrets.token_hex(6), name, _digest(secret), wanted, model.from_timestamp(now), by, expires_at)
-    _files.make_directory(home.http_tokens)
+    for directory in (home.http, home.http_tokens):
+        _files.make_directory(directory)
     _files.replace_object(home.http_token(token.id), asdict(token), durable=True)
     return token, f"{PREFIX}_{token.id}_{secret}"
 

@@ -158,7 +158,9 @@ def test_a_token_is_in_its_file_as_a_hash_alone(home: Home) -> None:
     path = home.http_token(token.id)
     parts = tokens.parse(text)
     assert parts is not None and parts[0] == token.id and parts[1] not in path.read_text()
-    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600 and {
+        each.stat().st_mode & 0o777 for each in (path.parent, home.http)
+    } == {0o700}
     assert tokens.read(home, token.id) == token
     assert token.scopes == ("read", "submit") and token.user == f"token nightly ({token.id})"
     assert tokens.matches(token, parts[1]) and not tokens.matches(token, "0" * 64)
