@@ -83,6 +83,14 @@ class Postgres:
         finally:
             connection.close()
 
+    def execute(self, database: str, statements: str) -> None:
+        connection = _connection(self.directory, database)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statements)
+        finally:
+            connection.close()
+
     def _start(self, data: Path) -> subprocess.Popen[bytes]:
         options = [part for option in UNSAFE_BUT_FAST for part in ("-c", option)]
         where = ["-D", str(data), "-k", str(self.directory), "-c", "listen_addresses="]
