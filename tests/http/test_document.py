@@ -139,7 +139,16 @@ def _aim(case: Any, number: int) -> None:
         for key in ("pipeline", "parameters", "environment", "slurm"):
             case.body.pop(key, None)
         case.body["tasks"] = [{"command": "true"}]
-    if isinstance(case.query, dict) and case.query.get("wait") in (None, *range(1, 61)):
-        case.query.pop("wait", None)
-    elif isinstance(case.query, dict) and isinstance(case.query.get("wait"), float):
-        case.query["wait"] = min(case.query["wait"], 0.01)
+    if isinstance(case.query, dict):
+        case.query.pop("follow", None)  # it would go on as long as the run
+        if _is_long(case.query.get("wait")):
+            case.query["wait"] = 0.01
+
+
+def _is_long(wait: object) -> bool:
+    if isinstance(wait, (list, tuple)):
+        return any(map(_is_long, wait))
+    try:
+        return float(str(wait)) > 0.01
+    except ValueError:
+        return False
