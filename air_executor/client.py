@@ -57,7 +57,7 @@ class AirExecutorClient:
                 `env`, `cwd`, `timeout` (seconds), `memory_mb`, `output_mb`, `retries`, `retry_delay` (seconds).
             trigger: who submits.
             options: other fields of `Job`: queue, priority, labels, timeout, memory_mb, output_mb, nice,
-                max_parallel, on_failure, slurm (a dictionary, see `slurm.options`) ...
+                max_parallel, on_failure, slurm (a dictionary, see `slurm.options`), webhooks (names) ...
 
         Returns:
             The job's id.
@@ -124,8 +124,17 @@ class AirExecutorClient:
 
     def submit(self, submission: store.Submission) -> Job:
         """Submit a job that is spelled out; raises as `create_job`."""
+        self._check_webhooks(submission.job)
         store.ensure_home(self.home)
         return store.submit(self.home, submission)
+
+    def _check_webhooks(self, job: Job) -> None:
+        """A misspelled one would be told nothing, and nobody would know."""
+        if job.webhooks:
+            from air_executor.webhooks import routes
+
+            validation.check_job(job)
+            routes.check_known(self.home, job.webhooks)
 
     def get_job(self, name: str) -> Job:
         """The job; one whose files are damaged appears as failed.
@@ -275,6 +284,7 @@ class AirExecutorClient:
             validation.number_tasks(submission.tasks)
             validation.check_job(submission.job)
             validation.check_tasks(submission.tasks)
+            self._check_webhooks(submission.job)
         name = self._name(name)
         held.check_over(store.read(self.home, name))  # before the lock: a working job keeps it for long
         with held.HeldJob.acquire(self.home, name, wait=_RELEASE_TIME) as job:

@@ -18,7 +18,7 @@ TASK_KEYS = frozenset(
 """The fields of a task that people may set."""
 JOB_OPTIONS = (
     *("queue", "priority", "labels", "timeout", "memory_mb", "output_mb", "nice", "max_parallel", "on_failure"),
-    "slurm",
+    *("slurm", "webhooks"),
 )
 """The fields of a job that people may set in a file, beside its name."""
 _SHOWN = 30

@@ -2,7 +2,7 @@
 
 Whoever wants to write takes the job's lock first. The ephemeral runner holds it for its whole life, so the lock is also
 the proof of that life. Every step is safe to repeat, in the order written here, so that a holder may die anywhere:
-state, then the answer to those who wait, then the claim, and the lock last.
+what webhooks are to be told, the state, then the answer to those who wait, then the claim, and the lock last.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from air_executor import _files, _json, attempts, cuts, ends, journal, model, re
 from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.model import JobState, TaskStatus
 from air_executor.paths import Home, JobPaths
+from air_executor.webhooks import outbox
 
 MENDING_WAIT = 5.0
 """Seconds to wait for others who are just moving away what is in the place of a lock."""
@@ -113,8 +114,11 @@ class HeldJob:
         results.write(self.paths, self.tasks)
         self.job.exit, self.job.usage = outcome, usage.complete(self.job, self.paths, used)
         self.job.finished_at = model.now()
+        tells = outbox.prepare(self.home, self.job, state)
         self._transition(state, by=by, why=outcome.reason)
         self.settle()
+        if tells:
+            outbox.wake(self.home)
 
     def settle(self) -> None:
         """What follows from a terminal state; safe to repeat. A workload that is there says that it was not done."""
@@ -331,6 +335,7 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         old, job.state = job.state, JobState.FAILED
         job.finished_at = job.updated_at = model.now()
         job.exit = model.Exit(model.ExitKind.DAMAGED, f"damaged: {why}")
+        tells = outbox.prepare(home, job, job.state)
         _files.replace_object(home.job(name).state, store.state_content(job), durable=True)
         events = home.job(name).events
         if os.path.lexists(events) and not events.is_file():  # nothing can be appended to it
@@ -338,6 +343,8 @@ def condemn(home: Home, name: str, why: CorruptFileError, *, by: str) -> model.J
         journal.record_job(home.job(name).events, job, old, by=by, why=job.exit.reason)
         _finish_writing(home.job(name), job)
         HeldJob(home, lock, job, []).settle()
+        if tells:
+            outbox.wake(home)
         return job
     finally:
         lock.release()

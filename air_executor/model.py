@@ -210,6 +210,8 @@ class Job:
     nice: int = 0
     slurm: dict[str, Any] | None = None
     """What it asks of Slurm, and thereby to run there, whatever its queue; see `slurm.options`."""
+    webhooks: list[str] = field(default_factory=list)
+    """Those that are told of its end, beside those that choose it themselves."""
     runner: Process | None = None
     """The ephemeral runner of the current or last attempt."""
     exit: Exit | None = None

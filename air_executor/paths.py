@@ -17,6 +17,7 @@
       spool/yielded/<job name>,<number>         lets the job that it waits for start in its place
       spool/listeners/<kind>=<name>,<id>/<job name>,<attempt>   ends that a listener has not dealt with yet
       spool/wake                                written by who has made work for a scheduler
+      spool/webhooks.json                       what config.toml says of webhooks, for who writes the end of a job
       paused/<queue>.json                       no runner starts a job of that queue
       runners/<runner id>.json
       metrics/<runner id>.prom
@@ -25,6 +26,8 @@
       pipelines/<name>.toml
       http/tokens/<id>.json                     who may use the HTTP API; <id>.used says when he last did
       http/keys/<hash>.json                     which run an Idempotency-Key made
+      webhooks/outbox/<webhook>/<job id>,<attempt>.json   an event that the webhook has not taken yet
+      webhooks/dead/<webhook>/<job id>,<attempt>.json     one that was given up
       index/<host>.sqlite                       what those who look at many jobs keep of them; a cache
       logs/runner.log
       logs/steering.jsonl                       who steered runners and queues; steering.jsonl.1 is what came before
@@ -242,6 +245,39 @@ class Home:
     def wake(self) -> Path:
         """Written by whoever has made work for a scheduler that may be waiting for the end of a job."""
         return self.spool / "wake"
+
+    @cached_property
+    def webhook_routes(self) -> Path:
+        """What config.toml says of webhooks; made again from it."""
+        return self.spool / "webhooks.json"
+
+    @cached_property
+    def webhooks(self) -> Path:
+        """Made by the first event of which a webhook is told."""
+        return self.root / "webhooks"
+
+    @cached_property
+    def webhook_outbox(self) -> Path:
+        return self.webhooks / "outbox"
+
+    @cached_property
+    def webhook_dead(self) -> Path:
+        return self.webhooks / "dead"
+
+    @cached_property
+    def webhook_wake(self) -> Path:
+        """Written when there is something in the outbox that can be sent."""
+        return self.webhooks / "wake"
+
+    @cached_property
+    def webhook_lock(self) -> Path:
+        """Held while an entry of the outbox is changed."""
+        return self.webhooks / ".lock"
+
+    @cached_property
+    def webhook_sender_lock(self) -> Path:
+        """Held by the one process that sends."""
+        return self.webhooks / ".sender.lock"
 
     @cached_property
     def paused(self) -> Path:

@@ -304,7 +304,7 @@ def _finish_writing(home: Home, name: str) -> None:
 
 def _remove_temporaries(home: Home) -> Iterator[Change]:
     """Submissions that were cut off, of which nobody was ever told, and other things that were never finished."""
-    places = (home.jobs, home.runners, home.components, home.metrics, home.control, home.paused)
+    places = (home.jobs, home.runners, home.components, home.metrics, home.control, home.paused, home.webhooks)
     for directory in places:
         for path in temporaries.abandoned(directory):
             if temporaries.remove(path):

@@ -1,8 +1,8 @@
 """Options and where they come from: flags > environment > config.toml > defaults.
 
-`config.toml` has one table for each class below, and those of `queuetables`, which no variable changes. The variable of
-`[runner] slots` is `AIR_EXECUTOR_RUNNER_SLOTS`. A list in a variable is separated by commas. An unknown or malformed
-option is an error that names it.
+`config.toml` has one table for each class below, and those of queues and webhooks, which no variable changes. The
+variable of `[runner] slots` is `AIR_EXECUTOR_RUNNER_SLOTS`. A list in a variable is separated by commas. An unknown or
+malformed option is an error that names it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from air_executor.model import DEFAULT_QUEUE, Job
 from air_executor.paths import Home
 from air_executor.queuetables import QueueSettings
 from air_executor.slurm import options as slurm_options
+from air_executor.webhooks import tables as webhook_tables
+from air_executor.webhooks.tables import WebhookSettings
 
 LEAST_METRICS_INTERVAL = 0.1
 LEAST_SLURM_TIMEOUT = 1.0
@@ -145,6 +147,8 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     queues: Mapping[str, QueueSettings] = field(default_factory=dict)
     """The queues that have a table `[queues.<name>]`, in their order."""
+    webhooks: Mapping[str, WebhookSettings] = field(default_factory=dict)
+    """Those that have a table `[webhooks.<name>]`, in their order."""
 
     def queue(self, name: str) -> QueueSettings:
         """What is set for a queue, also for one without a table."""
@@ -204,12 +208,18 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Settings:
         slurm=_load_table(home, "slurm", SlurmSettings, tables, environ),
         http=_load_table(home, "http", HttpSettings, tables, environ),
         queues=tables_of_queues,
+        webhooks=webhook_tables.read(str(home.config), tables.get("webhooks", {})),
     )
 
 
 def queues(home: Home) -> dict[str, QueueSettings]:
     """The queues that have a table, whatever else config.toml says; raises as `load`, of what is wrong with these."""
     return queuetables.read(str(home.config), _read_config(home).get("queues", {}))
+
+
+def webhooks(home: Home) -> dict[str, WebhookSettings]:
+    """The webhooks that have a table, whatever else config.toml says; raises as `load`, of what is wrong with these."""
+    return webhook_tables.read(str(home.config), _read_config(home).get("webhooks", {}))
 
 
 def written(home: Home) -> Mapping[str, Mapping[str, Any]]:

@@ -18,6 +18,8 @@ MAX_NAME_BYTES = 200
 MAX_ID_BYTES = 120
 MAX_QUEUE_BYTES = 100
 MAX_VARIANT_BYTES = 400
+MAX_WEBHOOK_BYTES = 40
+MAX_WEBHOOKS = 20
 LIMITS = {"timeout": False, "memory_mb": True, "output_mb": True}
 """The limits that a job and a task may have, and whether each is a whole number."""
 _ID_NUMBER = re.compile(r"[0-9a-f]{8}\Z")
@@ -170,6 +172,7 @@ def check_job(job: model.Job, *, stored: bool = False) -> None:
     _check_labels(job.labels)
     if job.slurm is not None:
         slurm_options.check(job.slurm, lenient=stored)
+    _check_webhooks(job.webhooks)
 
 
 def _check_labels(labels: object) -> None:
@@ -178,6 +181,15 @@ def _check_labels(labels: object) -> None:
     for key, value in labels.items():
         if not isinstance(key, str) or not isinstance(value, str) or not key:
             raise InvalidJobError(f"labels map text to text; {_show(key)} does not")
+
+
+def _check_webhooks(names: object) -> None:
+    if not names and isinstance(names, list):  # mostly
+        return
+    if not isinstance(names, (list, tuple)) or len(names) > MAX_WEBHOOKS:
+        raise InvalidJobError(f"webhooks is a list of at most {MAX_WEBHOOKS} names, not {_show(names)}")
+    for name in names:
+        check_name("the webhook", name, MAX_WEBHOOK_BYTES)
 
 
 def check_stored_job(job: model.Job) -> None:

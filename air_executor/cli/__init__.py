@@ -35,6 +35,7 @@ from air_executor.cli import (
     top,
     upkeep,
     usage,
+    webhook,
 )
 from air_executor.errors import AirExecutorError
 
@@ -68,6 +69,7 @@ _COMMANDS = (
     usage,
     runner,
     queue,
+    webhook,
     status,
     top,
     metrics,

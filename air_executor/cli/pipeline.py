@@ -99,6 +99,7 @@ def _add_run(actions: arguments.Commands) -> None:
         "--label", type=arguments.pair, action="append", default=[], metavar="K=V", help="a label; may be repeated"
     )
     parser.add_argument("--dry-run", action="store_true", help="show the job and submit nothing")
+    submit.add_webhook(parser)
     submit.add_waiting(parser)
 
 
@@ -201,6 +202,8 @@ def _without_values(content: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={_plain(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
@@ -252,6 +255,7 @@ def run(args: argparse.Namespace) -> int:
         environment=args.environment,
         job_name=args.name,
         labels=dict(args.label),
+        webhooks=args.webhooks,
     )
     if not args.dry_run:
         return submit.start(client, submission, args)

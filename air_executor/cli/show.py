@@ -160,6 +160,7 @@ def job_facts(job: model.Job) -> dict[str, object]:
         "took": output.duration(listing.took(job)),
         "limits": _limits(job),
         "slurm": None if job.slurm is None else slurm_options.describe(job.slurm),
+        "webhooks": ", ".join(job.webhooks),
         "runner": _runner(job),
         **_exit_facts(job),
         "usage": _usage(job),

@@ -26,8 +26,9 @@ A file holds {"tasks": [{"command": "...", "args": [...], "id": "...",
 "dependencies": [ids], "env": {...}, "cwd": "...", "timeout": seconds,
 "memory_mb": MiB, "output_mb": MiB, "retries": N, "retry_delay": seconds},
 ...]} and optionally "job_name", "queue", "priority", "labels", "nice",
-"max_parallel", "on_failure" ("continue" or "stop"), "slurm" {options}, and for
-all tasks together "timeout", "memory_mb" and "output_mb".
+"max_parallel", "on_failure" ("continue" or "stop"), "slurm" {options},
+"webhooks" [names], and for all tasks together "timeout", "memory_mb" and
+"output_mb".
 
 With --wait or --follow the exit code is the job's: 0 completed, 1 failed,
 9 cancelled, 124 not over after --wait-timeout. Ctrl-C ends the waiting,
@@ -86,7 +87,19 @@ def add(commands: arguments.Commands) -> None:
         metavar="K=V",
         help="run on Slurm, and ask for this there; may be repeated",
     )
+    add_webhook(parser)
     add_waiting(parser)
+
+
+def add_webhook(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that submits a job."""
+    parser.add_argument(
+        "--webhook",
+        dest="webhooks",
+        action="append",
+        metavar="NAME",
+        help="tell this webhook of the job's end; may be repeated",
+    )
 
 
 def add_waiting(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,7 @@ from air_runner import (
     orphans,
     presence,
     pruner,
+    sending,
     signals,
     taskloop,
     upkeep,
@@ -107,6 +108,7 @@ class Runner:
         self.takeover = Takeover(self.work, self.limits, self.reaper, self.stops)
         self.guard = SpoolGuard(home, runner_id, settings.queues)
         self.upkeep = upkeep.Upkeep(home, self.work.by, self._repaired)
+        self.sending = sending.Sending(home)
         self.pruner = pruner.Pruner(home, retention or RetentionSettings(interval=0.0))
         self.exporter = exporter.Exporter(home, runner_id, settings)
         self.notes = notes.Notes(home, runner_id)
@@ -169,6 +171,7 @@ class Runner:
         self.pruner.stop()
         if self.work.cluster is not None:
             safely("Slurm", self.work.cluster.close)
+        safely("webhooks", self.sending.close)
         if self.launching.forks is not None:
             self.launching.forks.close()
         self.notes.add(audit.ENDED, by=self.work.by, why=f"{running} jobs go on" if leaving else "")
@@ -194,6 +197,8 @@ class Runner:
         for pid, status in signals.reap().items():
             if cluster is not None and pid in cluster.pids:
                 cluster.died(pid)
+            elif pid in self.sending.pids:
+                self.sending.died(pid)
             elif forks is not None and pid in forks.pids:
                 forks.died(pid)
             else:
@@ -256,6 +261,7 @@ class Runner:
         if clock.every("beat", self.settings.heartbeat, moment):
             safely("the heartbeat", self._beat)
             safely("metrics", self._publish)
+            safely("webhooks", self.sending.check)
         if clock.every("recover", RECOVER_INTERVAL, moment):
             safely("the spool", self._guard_spool)
             safely("recovery", self.takeover.recover)
@@ -313,7 +319,7 @@ class Runner:
         if self.orphans is not None:
             forks, cluster = self.launching.forks, self.work.cluster
             helpers = (forks.pids if forks is not None else set()) | (cluster.pids if cluster is not None else set())
-            self.orphans.kill({*self.work.running.pids, *helpers})
+            self.orphans.kill({*self.work.running.pids, *helpers, *self.sending.pids})
 
     def _linger(self, moment: float) -> None:
         """End when there is nothing to do and nobody who may want something."""

@@ -122,6 +122,12 @@ def test_every_request_and_refusal_of_the_api_is_documented() -> None:
         assert f"`{word}`" in text, word
 
 
+def test_every_option_of_a_webhook_is_documented() -> None:
+    text = (ROOT / "docs" / "webhooks.md").read_text()
+    for item in fields(settings.WebhookSettings):
+        assert f"`{item.name}`" in text, item.name
+
+
 def test_every_option_of_slurm_is_documented() -> None:
     text = (ROOT / "docs" / "slurm.md").read_text()
     for name in options.NAMES:
