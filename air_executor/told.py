@@ -7,11 +7,11 @@ nothing because it is in a file.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from air_executor import sentences
 from air_executor.model import Job
 
 if TYPE_CHECKING:
@@ -32,23 +32,8 @@ TASK = (
 OF_AN_EVENT = ("at", "event", "attempt", "from", "to", "by")
 EVENTS = 200
 """How many of the latest events are told."""
-_OF_A_COMMAND = (
-    (r"\bcommand not found: .*", "command not found"),
-    (r"\bnot executable: .*", "not executable"),
-    (r"\bcannot start .+: ", "cannot start it: "),
-    (r"\bits working directory .+ is not a directory", "its working directory is not a directory"),
-)
-"""What a runner says of a task that it could not start, and what is told of that."""
-
-
-def sentence(text: object) -> str | None:
-    """A reason, as it is shown: which program could not be started, and where, is a part of a command line."""
-    if text is None:
-        return None
-    told = str(text)
-    for pattern, instead in _OF_A_COMMAND:
-        told = re.sub(pattern, instead, told, flags=re.DOTALL)
-    return told
+sentence = sentences.without_command
+"""A reason, as it is shown."""
 
 
 def pick(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Receiver:
 
     port: int
     got: list[Got] = field(default_factory=list)
+    context: ssl.SSLContext | None = None
+    """With which it speaks TLS; None: it does not."""
     answer: Callable[[Got], tuple[int, dict[str, str], bytes] | None] = lambda got: (200, {}, b"")
     """Called after the request was noted, from the thread of its connection; None: no answer at all."""
 
@@ -50,6 +53,8 @@ class Receiver:
         """Inside the `with` there is a receiver; before and after, nothing listens."""
         server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
         server.daemon_threads = True
+        if self.context is not None:
+            server.socket = self.context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from air_executor import sentences
 from air_executor.errors import (
     AirExecutorError,
     CorruptFileError,
@@ -146,11 +147,7 @@ def _for_a_while(word: str, detail: str) -> Problem:
     return Problem(503, word, detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
-def without(home: Home, text: str) -> str:
-    """A message that does not say where the home is. Pure."""
-    text = text.replace(f"--home {home.root} ", "")
-    return text.replace(f"{home.root}/", "").replace(str(home.root), "the home")
-
+without = sentences.without_home
 
 _SENTENCES = ("reason", "error", "why")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import binascii
 from typing import Any
 
-from air_executor import model, validation
+from air_executor import model, sentences, validation
+from air_executor.paths import Home
 
 PING = "ping"
 MAX_TEXT = 2000
@@ -29,8 +30,11 @@ def event_id(webhook: str, stem: str) -> str:
     return f"{webhook}/{stem}"
 
 
-def of_job(webhook: str, job: model.Job, state: model.JobState) -> dict[str, Any]:
+def of_job(home: Home, webhook: str, job: model.Job, state: model.JobState) -> dict[str, Any]:
     """The event that a job has come to a state."""
+    reason = (
+        None if job.exit is None else sentences.without_home(home, sentences.without_command(job.exit.reason) or "")
+    )
     return {
         "id": event_id(webhook, file_stem(job)),
         "event": f"job.{state}",
@@ -44,7 +48,7 @@ def of_job(webhook: str, job: model.Job, state: model.JobState) -> dict[str, Any
             "trigger": job.trigger,
             "labels": dict(job.labels),
             "pipeline": job.labels.get("pipeline"),
-            "exit": None if job.exit is None else {"kind": str(job.exit.kind), "reason": job.exit.reason},
+            "exit": None if job.exit is None else {"kind": str(job.exit.kind), "reason": reason},
             "created_at": job.created_at,
             "started_at": job.started_at,
             "finished_at": job.finished_at,

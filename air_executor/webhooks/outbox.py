@@ -93,7 +93,9 @@ def prepare(home: Home, job: model.Job, state: model.JobState) -> bool:
         return False
     names = routes.chosen(routes.of_home(home), job, state)
     for name in names:
-        entry = Entry(name, events.file_stem(job), events.of_job(name, job, state), job.finished_at or model.now())
+        entry = Entry(
+            name, events.file_stem(job), events.of_job(home, name, job, state), job.finished_at or model.now()
+        )
         try:
             write(home, entry)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:  # somebody's damage, which would stay:

@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Home:
 
 def put(home: Home, name: str, *, dead: bool = False, **values: Any) -> str:
     job = model.Job(name, id=f"{name}.0123abcd", finished_at=model.now())
-    event = events.of_job("ops", job, JobState.FAILED)
+    event = events.of_job(home, "ops", job, JobState.FAILED)
     outbox.write(home, outbox.Entry("ops", events.file_stem(job), event, model.now(), dead=dead, **values))
     return str(event["id"])
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import runpy
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from air_executor import model, store, webhooks
 from air_executor.model import JobState
@@ -24,7 +30,8 @@ from tests.receiver import SECRET, Got, Receiver, new
 JOB = model.Job(
     "a", id="a.0123abcd", exit=model.Exit(model.ExitKind.EXIT_CODE, "it failed"), finished_at="2026-01-31T00:00:00Z"
 )
-EVENT = events.of_job("ops", JOB, JobState.FAILED)
+HOME = Home(Path("/where/the/home/is"))
+EVENT = events.of_job(HOME, "ops", JOB, JobState.FAILED)
 NEVER = threading.Event()
 
 
@@ -189,6 +196,42 @@ def test_a_receiver_that_drips_is_given_up_in_time(home: Home) -> None:
     assert outcome == Outcome(Verdict.AWAY, f"127.0.0.1 port {port}: no answer within 0.3 s")
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of a receiver named localhost, signed by itself: the key and the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(timezone.utc)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(private + made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_a_certificate_is_checked(home: Home, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    receiver = new()
+    receiver.context = context
+    with receiver.listening():
+        url = f"https://localhost:{receiver.port}/"
+        unknown = deliver(home, url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        known, other = deliver(home, url), deliver(home, f"https://127.0.0.1:{receiver.port}/")
+    assert unknown.verdict is Verdict.AWAY
+    assert "localhost: its certificate is not valid: self-signed" in str(unknown.error).replace(
+        "self signed", "self-signed"
+    )
+    assert known == Outcome(Verdict.TAKEN)
+    assert "127.0.0.1: its certificate is not valid: IP address mismatch" in str(other.error)
+    assert len(receiver.got) == 1 and receiver.got[0].headers["Host"] == f"localhost:{receiver.port}"
+
+
 # --- Airflow, in the shape that its API has ---
 
 
@@ -258,7 +301,7 @@ def test_a_dag_run_with_a_token(home: Home, receiver: Receiver) -> None:
 def put(home: Home, stem: str, **values: Any) -> None:
     name, _, attempt = stem.partition(",")
     job = model.Job(name, id=f"{name}.0123abcd", attempt=int(attempt), finished_at=model.now())
-    event = events.of_job("ops", job, JobState.COMPLETED)
+    event = events.of_job(HOME, "ops", job, JobState.COMPLETED)
     outbox.write(home, outbox.Entry("ops", events.file_stem(job), event, model.now(), **values))
 
 

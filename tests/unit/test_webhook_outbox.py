@@ -224,7 +224,9 @@ def test_while_the_configuration_has_a_mistake_what_was_valid_counts(
 @pytest.fixture
 def entry(home: Home) -> Entry:
     job = model.Job("a", id="a.0123abcd", finished_at=model.now())
-    entry = Entry("ops", events.file_stem(job), events.of_job("ops", job, JobState.FAILED), model.now(), 3, error="x")
+    entry = Entry(
+        "ops", events.file_stem(job), events.of_job(home, "ops", job, JobState.FAILED), model.now(), 3, error="x"
+    )
     outbox.write(home, entry)
     return entry
 

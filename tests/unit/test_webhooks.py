@@ -19,6 +19,7 @@ from air_executor.webhooks.tables import WebhookSettings
 from air_executor.webhooks.transport import Answer
 
 SECRET = "0123456789abcdef0123"
+HOME = Home(Path("/where/the/home/is"))
 NOW = 1_800_000_000
 BODY = json.dumps({"id": "ops/job.00000000,1", "event": "job.completed"}).encode()
 
@@ -280,15 +281,27 @@ def ended(**values: Any) -> Job:
 
 def test_an_event_holds_no_secret() -> None:
     job = ended(labels={"pipeline": "p"}, slurm={"extra": ["--hunter2"]}, extra={"hunter2": 1})
-    event = events.of_job("ops", job, JobState.FAILED)
+    event = events.of_job(HOME, "ops", job, JobState.FAILED)
     assert (event["id"], event["event"], event["at"]) == ("ops/a.0123abcd,2", "job.failed", job.finished_at)
     assert event["job"]["pipeline"] == "p"
     assert event["job"]["exit"] == {"kind": "exit_code", "reason": "task <a> & b failed"}
     assert "hunter2" not in json.dumps(event)
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("task a failed: command not found: /opt/hunter2", "task a failed: command not found"),
+        ("damaged: /where/the/home/is/jobs/a/state.json: is empty", "damaged: jobs/a/state.json: is empty"),
+    ],
+)
+def test_a_reason_tells_no_command_and_no_place(reason: str, told: str) -> None:
+    job = Job("a", exit=model.Exit(model.ExitKind.START_FAILED, reason))
+    assert events.of_job(HOME, "ops", job, JobState.FAILED)["job"]["exit"]["reason"] == told
+
+
 def test_a_text_for_a_chat() -> None:
-    event = events.of_job("ops", ended(), JobState.FAILED)
+    event = events.of_job(HOME, "ops", ended(), JobState.FAILED)
     assert events.as_text(event) == "a (attempt 2) failed: task &lt;a&gt; &amp; b failed"
     assert events.as_text(events.ping("ops", "00000000")) == "Air-Executor: ping"
 
@@ -300,11 +313,11 @@ def test_an_id_from_a_damaged_file_becomes_no_path() -> None:
 
 
 def test_the_id_of_a_dag_run_is_one_that_airflow_takes() -> None:
-    event = events.of_job("ops", Job("n" * 200, attempt=12), JobState.FAILED)
+    event = events.of_job(HOME, "ops", Job("n" * 200, attempt=12), JobState.FAILED)
     name = delivery.run_id(event)
     assert len(name) <= 200 and validation.is_name(name)
     assert name == delivery.run_id(dict(event))
-    assert name != delivery.run_id(events.of_job("other", Job("n" * 200, attempt=12), JobState.FAILED))
+    assert name != delivery.run_id(events.of_job(HOME, "other", Job("n" * 200, attempt=12), JobState.FAILED))
 
 
 # --- When it is sent ---
