@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import AirExecutorClient, model, spool, store, testing
+from air_executor import AirExecutorClient, model, spool, store, temporaries, testing
 from air_executor.paths import Home
 from air_executor.slurm import record
+from air_runner.slurm import node
 
 SAYS_LATE = """#!/bin/sh
 sleep 0.5
@@ -56,3 +57,16 @@ def test_what_dies_of_slurms_signal_has_slurms_reason(
     assert job.exit.reason == "the Slurm job 7 reached its time limit of 00:01:00"
     assert client.get_tasks("long")[0].error == job.exit.reason
     assert spool.claimed(home, "r") == []
+
+
+def test_an_attempt_before_that_this_node_still_sees_is_not_the_job(
+    home: Home, client: AirExecutorClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache of directories, as NFS has one: what was seen once is seen until something here is changed."""
+    client.create_job("again", [{"command": "true"}])
+    paths, now = home.job("again"), "again.aaaaaaaacccccccc"
+    record.write(paths, record.Record(1, "again.aaaaaaaabbbbbbbb"), durable=False)
+    monkeypatch.setattr(temporaries, "refresh", lambda _: record.write(paths, record.Record(1, now), durable=False))
+    found = node.find_expected(home, "again", now)
+    assert found is not None and found.name == "again"
+    assert node.find_expected(home, "again", "again.aaaaaaaabbbbbbbb") is None

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from air_executor import model, processes, repair, store
+from air_executor import model, processes, repair, store, temporaries
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 from air_executor.slurm import record
@@ -158,6 +158,19 @@ def read_why(number: str, said: str) -> model.Exit:
     return model.Exit(model.ExitKind.CANCELLED, f"Slurm ended its job {number}: scancel, or an administrator")
 
 
+def find_expected(home: Home, name: str, submission: str) -> model.Job | None:
+    """The job, if it waits for this submission.
+
+    Raises:
+        AirExecutorError, OSError: it cannot be read.
+    """
+    temporaries.refresh(home.job(name).root)  # if an attempt before ran on this node, that may be what it still sees
+    job = store.read(home, name)
+    wanted = record.read(home.job(name), job.attempt)
+    expected = wanted is not None and wanted.submission == submission
+    return job if expected and job.state is model.JobState.WAITING else None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """`python -m air_runner.slurm.node`: run one job of a runner that submitted it to Slurm."""
     parser = argparse.ArgumentParser(prog=f"python -m {__name__}", description=main.__doc__)
@@ -169,12 +182,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     home = Home(given.home)
     try:
-        job = store.read(home, given.job)
-        wanted = record.read(home.job(given.job), job.attempt)
+        job = find_expected(home, given.job, given.submission)
     except (AirExecutorError, OSError) as error:
         sys.stderr.write(f"air-executor: {error}\n")
         return EXIT_NOT_WANTED
-    if wanted is None or wanted.submission != given.submission or job.state is not model.JobState.WAITING:
+    if job is None:
         sys.stderr.write(f"air-executor: nothing to do: the job {given.job} does not wait for {given.submission}\n")
         return EXIT_NOT_WANTED
     ephemeral.prepare()
