@@ -13,6 +13,7 @@ from air_executor import held, model, processes, spool, store
 from air_executor.errors import AirExecutorError, CorruptFileError, InvalidNameError, JobBusyError, NotFoundError
 from air_executor.model import JobState
 from air_executor.paths import Home
+from air_executor.slurm import record
 
 LOST_HOLDER = "lost"
 """Who has the claim of a job that does not say whose it was."""
@@ -51,7 +52,7 @@ def claims(home: Home) -> Iterator[str]:
 def is_out_of_place(home: Home, job: model.Job) -> bool:
     """Whether a job is not where it should be in the spool. A look only: it may be between two places."""
     if job.state is JobState.WORKING:
-        return job.name not in claims(home) and not _may_live(job)
+        return job.name not in claims(home) and _needs_claim(home, job)
     return _is_lost(home, job)
 
 
@@ -59,7 +60,7 @@ def give_place(home: Home, job: model.Job, claimed: bool) -> str | None:
     """Give a job its place in the spool; what was done, if it had none."""
     if job.state is JobState.WAITING and not claimed and requeue_lost(home, job.name):
         return "was waiting without a place in its queue"
-    if job.state is JobState.WORKING and not claimed and not _may_live(job):
+    if job.state is JobState.WORKING and not claimed and _needs_claim(home, job):
         return _claim_for_the_dead(home, job)
     return None
 
@@ -70,7 +71,7 @@ def _claim_for_the_dead(home: Home, job: model.Job) -> str | None:
     if (home.claims(holder) / job.name).exists():
         return None
     spool.claim_again(home, holder, job.name)
-    return "was working without a process; a runner brings it to rest"
+    return "was working without a claim; a runner brings it to rest, or watches it in Slurm"
 
 
 def requeue_lost(home: Home, name: str, job: model.Job | None = None) -> bool:
@@ -101,6 +102,11 @@ def has_place(home: Home, job: model.Job) -> bool:
     """Whether a job stands in its queue, or anybody has claimed it."""
     in_queue = job.state is JobState.WAITING and spool.marker_of(job).path(home).is_file()
     return in_queue or any((home.claims(holder) / job.name).is_file() for holder in spool.holders(home))
+
+
+def _needs_claim(home: Home, job: model.Job) -> bool:
+    """Whether nobody sees to its end without a claim: its process is gone, or on a node that has no runner."""
+    return record.exists(home.job(job.name)) or not _may_live(job)
 
 
 def _may_live(job: model.Job) -> bool:

@@ -62,7 +62,7 @@ LOOK_INTERVAL = 2.0
 LOOK_INTERVAL_BLIND = 1.0
 """The same where watching does not work."""
 LOOK_INTERVAL_FULL = 30.0
-"""The same while more jobs wait than there are slots: a look costs as much as jobs wait."""
+"""The same while more jobs wait than there are slots, or than may be in Slurm: a look costs as much as jobs wait."""
 RECOVER_INTERVAL = 3.0
 GONE_INTERVAL = 1.0
 """Seconds between looks at whether processes are still there of whose end nobody told."""
@@ -295,7 +295,9 @@ class Runner:
     def _look_interval(self) -> float:
         if not self.watch.works:
             return LOOK_INTERVAL_BLIND
-        return LOOK_INTERVAL_FULL if self.work.queues.backlog.known > self.settings.slots else LOOK_INTERVAL
+        queues = self.work.queues
+        many = queues.backlog.known > self.settings.slots or queues.far.known > self.chosen.slurm.max_jobs
+        return LOOK_INTERVAL_FULL if many else LOOK_INTERVAL
 
     def _keep_limits(self, moment: float) -> None:
         look = self.limits.look(self.work.running, moment)

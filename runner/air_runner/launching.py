@@ -87,7 +87,7 @@ class Launching:
         if self._work.cluster is None or not self._work.has_in_slurm(marker.job):
             self._work.queues.hold(marker)
         elif spool.claim(self._work.home, marker, self._work.runner_id):
-            self._work.cluster.take(marker.job)
+            self._launch(marker)  # it was in Slurm: submitted anew by somebody, it may run here now
         return True
 
     def fill_places(self) -> None:

@@ -78,7 +78,7 @@ def recover(
         Jobs to watch from now on, and the names of jobs that were brought to rest.
     """
     if others:
-        _take_over(home, runner_id, seen, can_ask=cluster is not None and cluster.can_ask)
+        _take_over(home, runner_id, seen, cluster)
     for name in spool.claimed(home, runner_id):
         if name not in watched:
             try:
@@ -92,9 +92,11 @@ def recover(
         runners.forget_dead(home, seen)  # last: what is known of a dead runner is part of the reasons above
 
 
-def _take_over(home: Home, runner_id: str, seen: Sightings, *, can_ask: bool) -> None:
+def _take_over(home: Home, runner_id: str, seen: Sightings, cluster: Contact | None) -> None:
     """Have the claims of the dead, but for jobs in Slurm if it cannot be asked here, and for what may be explained."""
-    for holder, name in list(repair.abandoned_claims(home, seen)):
+    abandoned = list(repair.abandoned_claims(home, seen))
+    can_ask = bool(abandoned) and cluster is not None and cluster.can_ask
+    for holder, name in abandoned:
         if record.exists(home.job(name)) and not can_ask:
             continue
         if pilots.awaits_word(home, holder, seen.dead_for(holder)):

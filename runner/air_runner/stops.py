@@ -47,11 +47,12 @@ class Stops:
     def stop_if_asked(self, name: str) -> None:
         """The same for one job."""
         running = self._work.running.get(name)
-        if self._work.cluster is not None and name in self._work.cluster:
+        if running is not None:
+            if repair.read_stop_request(self._work.home, name):
+                running.stop(self._grace)
+        elif self._work.cluster is not None and name in self._work.cluster:
             self._work.cluster.stop(name)
-        elif running is not None and repair.read_stop_request(self._work.home, name):
-            running.stop(self._grace)
-        elif running is None:
+        else:
             self._drop_stale_request(name)
 
     def _drop_stale_request(self, name: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import held, model, processes, spool, store, temporaries
+from air_executor import held, model, processes, repair, spool, store, temporaries
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 from air_executor.queuetables import QueueSettings
@@ -24,10 +24,15 @@ from air_executor.settings import Settings, SlurmSettings
 from air_executor.slurm import condition, record, states
 from air_executor.testing import wait_for
 from air_runner import taskloop
+from air_runner.enforcement import Enforcement
+from air_runner.launchers import Event, Launched
+from air_runner.launching import Launching
 from air_runner.slurm import contact, submitting
 from air_runner.slurm.commands import Row
 from air_runner.slurm.contact import Contact
 from air_runner.slurm.decisions import Tracked
+from air_runner.stops import Stops
+from air_runner.work import Work
 
 RUNNER = "test"
 RULES = taskloop.Rules(grace=1.0, output_mb=100)
@@ -206,6 +211,29 @@ def test_paths_with_blanks_quotes_and_percent_signs(home: Home) -> None:
     assert json.loads(names.read_text()) == ["a", "b"]
     assert [record.read(home.job(name), 1) for name in ("a", "b")] == list(array.records)
     assert subprocess.run(["sh", "-n"], input=array.script, text=True, check=True).returncode == 0
+
+
+def test_a_job_that_was_in_slurm_and_is_submitted_anew_for_here_runs_here(home: Home) -> None:
+    """Before the process for Slurm has noticed that the job was over there."""
+    work = Work(home, RUNNER, ["default"], SETTINGS)
+    limits = Enforcement(home, 0, lambda *_: None)
+    events: list[Event] = []
+    launching = Launching(work, SETTINGS.runner, limits, events.extend)
+    launching.open("exec", RULES, selectors.DefaultSelector())
+    work.cluster = Contact(home, RUNNER, SETTINGS, RULES, selectors.DefaultSelector(), lambda _: None)
+    work.cluster._names["again"] = None
+    job = store.submit(home, store.Submission(model.Job("again"), [model.Task("sleep", args=["600"])]))
+    work.queues.heed_pauses()
+    work.queues.add(spool.marker_of(job))
+    launching.fill_slots()
+    (launched,) = events
+    assert isinstance(launched, Launched)
+    launching.launched(launched)
+    wait_for(lambda: store.read_tasks(home, "again")[0].status is model.TaskStatus.RUNNING)
+    repair.note_stop(home, "again", by="a test", outcome=model.Exit(ExitKind.CANCELLED, "a test"))
+    Stops(work, RULES.grace).stop_if_asked("again")
+    os.waitpid(launched.pid, 0)
+    assert store.read(home, "again").state is JobState.CANCELLED
 
 
 def row(number: str, name: str, state: str = "PENDING") -> Row:

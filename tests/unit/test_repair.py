@@ -18,6 +18,7 @@ from air_executor.model import Blame, ExitKind, Job, JobState, TaskStatus
 from air_executor.paths import Home
 from air_executor.repair import Verdict
 from air_executor.sightings import SETTLE_TIME, Sightings
+from air_executor.slurm import record
 from tests.unit.conftest import Submit, finish
 
 GONE = model.Process(processes.host(), processes.boot_id(), 2**22 + 1, 1, "dead")
@@ -147,6 +148,18 @@ def test_a_job_of_another_host_is_left_alone(home: Home, submit: Submit) -> None
     submit("a")
     work(home, "a", model.Process("elsewhere", "boot", 1, 1, "dead"))
     shutil.rmtree(home.spool)
+    assert changes(home) == {}
+
+
+def test_a_job_that_works_in_slurm_gets_its_claim_back(home: Home, submit: Submit) -> None:
+    """Its node may die, and no runner of that node notices."""
+    submit("a")
+    work(home, "a", model.Process("elsewhere", "boot", 1, 1, "r"))
+    record.write(home.job("a"), record.Record(1, "a.aaaaaaaabbbbbbbb", id="7"), durable=False)
+    shutil.rmtree(home.spool)
+    assert respool.is_out_of_place(home, store.read(home, "a"))
+    assert list(changes(home)) == ["a"]
+    assert spool.claimed(home, "r") == ["a"]
     assert changes(home) == {}
 
 
