@@ -19,7 +19,7 @@ class Settings:
 
     source_url: str
     """Answers as GitHub's `/search/issues` does."""
-    alert_url: str
+    alert_url: str = field(repr=False)
     """Takes JSON with a `text`, as Slack's webhooks and `chat.postMessage` do."""
     output: Path = Path("triage-output")
     source_query: str = "is:issue"

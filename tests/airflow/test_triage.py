@@ -52,6 +52,9 @@ def test_a_week_is_filled_in_and_the_same_when_run_again(
     assert table(postgres_server, database) == filled
     assert {path.name: path.read_bytes() for path in output.glob("*.jsonl")} == files
     assert len(stub.alerts) == sum(map(len, alerts.values())), "somebody was told twice"
+    logs = [*airflow.root.glob("logs/dag_id=triage_week/**/*.log"), *output.iterdir()]
+    assert len(logs) > 2 * len(DAYS)
+    assert [file.name for file in logs if SECRET in file.read_text()] == []
 
 
 def prepare(airflow: stack.Stack, stub: triage_stub.Stub, server: Postgres, output: Path) -> str:
