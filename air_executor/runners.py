@@ -52,6 +52,8 @@ class RunnerInfo:
     draining: bool = False
     embedded: bool = False
     """Started by an executor, and ends when nobody wants it any more."""
+    slurm: bool = False
+    """Whether Slurm's commands were on its PATH when it started."""
     ill: dict[str, str] = field(default_factory=dict)
     """Modules whose template cannot be used at this moment, so that `exec` starts their jobs, and why."""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)

@@ -45,6 +45,7 @@ class Check(str, enum.Enum):
     PAUSED = "paused"
     COMPONENT = "component"
     SLURM = "slurm"
+    WEBHOOKS = "webhooks"
     VERSION = "version"
     TEMPLATES = "templates"
     LIMITS = "limits"

@@ -26,6 +26,7 @@ from air_executor.doctor.findings import Check, Finding, ok, problem, several, w
 from air_executor.errors import CorruptFileError, SettingsError
 from air_executor.paths import Home, command
 from air_executor.runners import RunnerInfo
+from air_executor.webhooks import outbox
 
 FORGOTTEN_AFTER = 60.0
 """Seconds after which a living runner has forgotten a dead one that left no job."""
@@ -43,6 +44,7 @@ def check_runners(home: Home) -> Iterator[Finding]:
     yield from check_environments(home, alive)
     yield from check_paused(home)
     yield from check_versions(home, alive)
+    yield from check_webhooks(home)
     yield check_dead(home, dead, [info for info in dead if spool.claimed(home, info.id)], anyone=bool(alive))
     yield from check_templates(home, alive)
     yield from check_limits(home, alive)
@@ -137,6 +139,14 @@ def check_paused(home: Home) -> Iterator[Finding]:
     for queue, pause in pauses.all_pauses(home).items():
         if next(spool.waiting(home, queue), None) is None:
             yield warn(Check.PAUSED, f"the queue {queue} is {pause}", command(home, "queue", "resume", queue))
+
+
+def check_webhooks(home: Home) -> Iterator[Finding]:
+    """Events that no receiver took are kept for a person to see to."""
+    for webhook in outbox.webhooks_of(home, dead=True):
+        if count := len(outbox.stems(home, webhook, dead=True)):
+            text = f"given up for the webhook {webhook}: {count} of its events"
+            yield warn(Check.WEBHOOKS, text, command(home, "webhook", "list", "--dead", "--webhook", webhook))
 
 
 def check_versions(home: Home, alive: Iterable[RunnerInfo]) -> Iterator[Finding]:

@@ -74,6 +74,8 @@ class RunRequest(Request):
     max_parallel: Positive | None = None
     on_failure: Literal["continue", "stop"] | None = None
     slurm: dict[str, Any] | None = None
+    webhooks: Annotated[list[Name], Field(max_length=20)] | None = None
+    """Of config.toml, that are told of its ends."""
 
     on_existing: Literal["fail", "reuse", "attach", "restart"] = "fail"
     """What is done about a run of the same name."""

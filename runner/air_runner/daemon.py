@@ -49,6 +49,7 @@ from air_runner.guard import SpoolGuard
 from air_runner.launchers import Event, Exited, Launched, Refused
 from air_runner.launching import Launching
 from air_runner.reaping import Reaper
+from air_runner.slurm import commands
 from air_runner.slurm.contact import Contact
 from air_runner.stops import Stops
 from air_runner.takeover import Takeover
@@ -113,7 +114,9 @@ class Runner:
         self.exporter = exporter.Exporter(home, runner_id, settings)
         self.notes = notes.Notes(home, runner_id)
         self.process = processes.identify(os.getpid())
-        introduction = presence.introduce(runner_id, self.process, settings, embedded=embedded)
+        introduction = presence.introduce(
+            runner_id, self.process, settings, embedded=embedded, slurm=commands.are_here()
+        )
         self.presence = presence.Presence(home, introduction)
         self.started_at = time.time()
         self.busy_at = time.monotonic()

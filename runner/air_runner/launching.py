@@ -70,8 +70,10 @@ class Launching:
 
     def fill_slurm(self) -> None:
         """Take what goes to Slurm, and no slot."""
-        while self._may_fill_slurm() and (marker := self._work.queues.far.pop()) is not None:
-            self._start(marker)
+        cluster = self._work.cluster
+        while cluster is not None and self._may_fill_slurm() and (marker := self._work.queues.far.pop()) is not None:
+            if not cluster.leaves(marker.queue):  # the next look finds it again
+                self._start(marker)
 
     def _start(self, marker: spool.Marker) -> None:
         try:

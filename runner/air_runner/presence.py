@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def introduce(
-    runner_id: str, process: model.Process, settings: RunnerSettings, *, embedded: bool
+    runner_id: str, process: model.Process, settings: RunnerSettings, *, embedded: bool, slurm: bool = False
 ) -> runners.RunnerInfo:
     """What the file of a runner says at first."""
     moment = model.now()
@@ -30,6 +30,7 @@ def introduce(
         heartbeat_at=moment,
         heartbeat=settings.heartbeat,
         embedded=embedded,
+        slurm=slurm,
     )
 
 

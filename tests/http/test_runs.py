@@ -92,6 +92,20 @@ def test_what_is_wrong_is_said_and_nothing_is_written(api: Api) -> None:
     assert create(api, key="wrong", queue="late").status_code == 201  # what was refused used up no key
 
 
+def test_a_run_names_webhooks_that_there_are(api: Api) -> None:
+    asked = {"tasks": [{"command": "true"}], "name": "told", "webhooks": ["ops"]}
+    answer = api.post("/runs", json=asked)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:air-executor:invalid-job")
+    assert "webhook ops" in answer.json()["detail"]
+    api.home.config.write_text('[webhooks.ops]\nurl = "https://example.org/hook"\nsecret_env = "S"\nall_jobs = true\n')
+    try:
+        answer = api.post("/runs", json=asked)
+        assert answer.status_code == 201, answer.text
+    finally:
+        api.home.config.unlink()
+    assert store.read(api.home, "told").webhooks == ["ops"]
+
+
 def test_a_name_that_is_taken(api: Api) -> None:
     assert create(api, name="taken").status_code == 201
     assert (again := create(api, name="taken")).status_code == 409 and "on_existing" in again.json()["detail"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor import held, model, processes, repair, spool, store, temporaries
+from air_executor import held, model, processes, repair, runners, spool, store, temporaries
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 from air_executor.queuetables import QueueSettings
@@ -87,6 +88,28 @@ def claimed(home: Home, name: str, **options: object) -> model.Job:
     job = store.submit(home, store.Submission(job, [model.Task("true")]))
     assert spool.claim(home, spool.marker_of(job), RUNNER)
     return job
+
+
+def test_a_host_without_slurm_leaves_its_queues_to_one_that_has_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = runners.RunnerInfo(
+        id="other",
+        process=processes.identify(os.getpid()),
+        queues=["slurm"],
+        slots=1,
+        launcher="fork",
+        version="1",
+        started_at=model.now(),
+        heartbeat_at=model.now(),
+        heartbeat=3.0,
+        slurm=True,
+    )
+    runners.write(home, other)
+    for path, here, left in ((os.environ["PATH"], True, False), ("/nonexistent", False, True)):
+        monkeypatch.setenv("PATH", path)
+        contact = Daemon(home).contact
+        assert (contact.can_ask, contact.leaves("slurm"), contact.leaves("else")) == (here, left, False)
+    runners.write(home, dataclasses.replace(other, slurm=False))
+    assert not Daemon(home).contact.leaves("slurm"), "nobody can: it ends with what is missing as the reason"
 
 
 def test_a_host_without_slurm_says_so_of_many_jobs_at_once(

@@ -20,6 +20,7 @@ from air_executor.doctor.findings import Check, Level
 from air_executor.model import Job, Task
 from air_executor.paths import Home
 from air_executor.testing import wait_for
+from air_executor.webhooks import outbox
 from tests.unit.doctors import bad, changed, healthy, snapshot
 from tests.unit.test_repair import GONE
 from tests.unit.test_runners import SELF, ago, info
@@ -69,7 +70,7 @@ def test_a_sound_home_has_no_finding(sound: Home) -> None:
     before = snapshot(sound)
     found = examine(sound)
     assert bad(found) == [] and doctor.remedies(found) == []
-    quiet = {Check.DRAINING, Check.PAUSED, Check.COMPONENT, Check.WRITE}  # which speak only of what is wrong
+    quiet = {Check.DRAINING, Check.PAUSED, Check.COMPONENT, Check.WRITE, Check.WEBHOOKS}  # which speak only of what is wrong
     assert {finding.check for finding in found} == set(Check) - quiet
     assert changed(before, snapshot(sound)) == set(), "looking leaves nothing"
 
@@ -246,6 +247,10 @@ def paused(queue: str) -> Callable[[Home, pytest.MonkeyPatch], None]:
     return plant
 
 
+def untold(home: Home, _: pytest.MonkeyPatch) -> None:
+    outbox.write(home, outbox.Entry("ops", "a.00000001,1", {}, ago(0), tries=9, error="503", dead=True))
+
+
 def refused_module(home: Home, _: pytest.MonkeyPatch) -> None:
     module = preloads.Module(preloads.Verdict.REFUSED, why="it starts threads")
     known = preloads.Knowledge(templates={TEMPLATE: preloads.Learned(modules={"grpc": module})})
@@ -320,6 +325,7 @@ PLANTS = {
     "unserved queue": Plant(Check.QUEUE, "runner start --detach --queues gpu", unserved, "waits in the queue gpu"),
     "paused queue": Plant(Check.QUEUE, "queue resume default", paused("default"), "by ana: a move"),
     "paused ahead": Plant(Check.PAUSED, "queue resume later", paused("later"), "by ana: a move"),
+    "untold end": Plant(Check.WEBHOOKS, "webhook list --dead --webhook ops", untold, "webhook ops: 1 of its events"),
     "unfinished pause": Plant(Check.LEFTOVERS, "doctor --fix", half_a_pause),
     "ill template": Plant(
         Check.TEMPLATES, f"import {TEMPLATE}", runner(ill={TEMPLATE: "not ready after 60 s"}), "exec starts its jobs"

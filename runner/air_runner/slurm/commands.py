@@ -41,6 +41,11 @@ _LOSING = frozenset(f"SBATCH_{what}" for what in ("ARRAY_INX", "CLUSTERS", "ERRO
 """Defaults for flags that a job may not ask for, either, and that we do not set ourselves."""
 
 
+def are_here() -> bool:
+    """Whether the commands that are needed are on the PATH of this process."""
+    return all(shutil.which(name) for name in COMMANDS)
+
+
 class SlurmError(Exception):
     """Slurm did not do what it was asked for; the text is for people."""
 

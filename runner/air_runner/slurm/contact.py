@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,14 +18,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from air_executor import model, processes, store
+from air_executor import model, processes, runners, store
 from air_executor.errors import CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import Settings
+from air_executor.sightings import Sightings
 from air_executor.slurm import condition, record
 from air_runner import taskloop
 from air_runner.channel import Channel
-from air_runner.slurm.commands import COMMANDS
+from air_runner.slurm import commands
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ MAX_UNANSWERED = 50
 """Messages that are sent before the first of them is answered: a socket holds some 90 long ones."""
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 """Seconds before a process that died is replaced, at first and at most."""
+OTHERS_INTERVAL = 10.0
+"""Seconds between two looks at who else could submit what this host cannot."""
 CLOSE_WAIT = 2.0
 """Seconds to wait until what was not submitted is back in its queue; the process may be waiting for Slurm."""
 
@@ -59,6 +61,8 @@ class Contact:
     ) -> None:
         self._home, self._id, self._chosen = home, runner_id, chosen
         self._rules, self._selector, self._left = rules, selector, left
+        self._seen, self._look_at_others = Sightings(guess=True), 0.0
+        self._left_to_others: frozenset[str] = frozenset()
         self._names: dict[str, None] = {}
         """In the order in which they came, which is that of their priority."""
         self._with_pilots = ""
@@ -94,7 +98,20 @@ class Contact:
     @property
     def can_ask(self) -> bool:
         """Whether Slurm's commands are on this host."""
-        return all(shutil.which(name) for name in COMMANDS)
+        return commands.are_here()
+
+    def leaves(self, queue: str) -> bool:
+        """Whether jobs of a queue are better left to another runner, as this host cannot submit them and that one can.
+
+        Where no other can, this one takes them: they end with what is missing as the reason.
+        """
+        now = time.monotonic()
+        if now >= self._look_at_others:
+            self._look_at_others = now + OTHERS_INTERVAL
+            others = [] if self.can_ask else runners.alive_runners(self._home, self._seen)
+            able = [info for info in others if info.slurm and info.id != self._id and not info.draining]
+            self._left_to_others = frozenset(queue for info in able for queue in info.queues)
+        return queue in self._left_to_others
 
     def wants(self, job: model.Job) -> bool:
         """Whether a job goes to Slurm."""
