@@ -70,8 +70,8 @@ def test_a_sound_home_has_no_finding(sound: Home) -> None:
     before = snapshot(sound)
     found = examine(sound)
     assert bad(found) == [] and doctor.remedies(found) == []
-    quiet = {Check.DRAINING, Check.PAUSED, Check.COMPONENT, Check.WRITE, Check.WEBHOOKS}  # which speak only of what is wrong
-    assert {finding.check for finding in found} == set(Check) - quiet
+    silent = {Check.DRAINING, Check.PAUSED, Check.COMPONENT, Check.WRITE, Check.WEBHOOKS}  # speak only of what is wrong
+    assert {finding.check for finding in found} == set(Check) - silent
     assert changed(before, snapshot(sound)) == set(), "looking leaves nothing"
 
 
