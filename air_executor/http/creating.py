@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from air_executor import model, store
-from air_executor.errors import JobExistsError, NotFoundError
+from air_executor.errors import InvalidInputError, JobExistsError, NotFoundError
 from air_executor.existing import OnExisting
 from air_executor.http import asked, idempotency
 from air_executor.http.idempotency import Key, Note, Notes
@@ -35,7 +35,10 @@ def create(service: Service, notes: Notes, token: Token, body: RunRequest, given
         raise Problem(403, "forbidden", f"on_existing restart may stop a run, which needs the scope {Scope.CANCEL}")
     if given is None:
         return _ensure(service, body, asked.submission(service.home, body, body.name, {}, token.user), token)
-    key = idempotency.key_of(token.id, given, body.model_dump(mode="json"))
+    try:
+        key = idempotency.key_of(token.id, given, body.model_dump(mode="json"))
+    except ValueError:  # `slurm` may hold anything
+        raise InvalidInputError("the body is nested too deep") from None
     return _once(service, notes, token, body, key)
 
 

@@ -133,20 +133,27 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class PatientProtocol(H11Protocol):
-    """Gives a client so long for the head of a request, from its first byte or from the connection on."""
+    """Gives a client so long for the head of a request, from its first byte or from the connection on.
+
+    The rest of a body that was not waited for counts as the beginning of a head. One that takes nothing of its answers
+    is let go by the system: a connection that is closed otherwise stays until it has taken all.
+    """
 
     head_timeout = 30.0
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux alone
+            patience = max(1, round(self.head_timeout * 1000))
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.trailing_data[0] and (self.cycle is None or self.cycle.response_complete):
+        if self.cycle is None or self.cycle.response_complete:
             self._expect_head()
-        elif self.cycle is not None:
+        else:
             self._forget_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -155,7 +162,7 @@ class PatientProtocol(H11Protocol):
 
     def _expect_head(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(self.head_timeout, self.transport.close)
+            self._deadline = self.loop.call_later(self.head_timeout, self.transport.abort)
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:

@@ -240,6 +240,14 @@ def test_a_run_of_a_pipeline_from_its_start_to_its_result(api: Api, runner: Runn
     assert "hunter2" not in everything and "monday" not in everything and str(api.home.root) not in everything
 
 
+def test_a_body_that_is_nested_too_deep_is_refused(api: Api) -> None:
+    """In the one place that takes any JSON; with a key, by which bodies are told apart."""
+    body = '{"tasks": [{"command": "true"}], "slurm": {"a": %s}}' % ("[" * 500 + "]" * 500)
+    for headers in (JSON, {**JSON, "Idempotency-Key": "deep"}):
+        answer = api.post("/runs", content=body, headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+
+
 def test_a_log_is_followed_and_a_run_stopped(api: Api, runner: RunnerProcess) -> None:
     script = "echo first; while [ ! -e go ]; do sleep 0.05; done; echo second; exec sleep 600"
     where = api.home.root

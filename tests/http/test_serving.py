@@ -101,6 +101,42 @@ def test_a_client_that_is_slow_is_not_waited_for(narrow: Api) -> None:
     assert _exchange(narrow) == b""
 
 
+def test_a_body_that_nobody_waits_for_holds_no_connection(narrow: Api) -> None:
+    host, port = narrow.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(f"GET {BASE}/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode())
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += connection.recv(65536)
+        connection.sendall(b"x")
+        assert connection.recv(65536) == b""  # closed, though a byte came after the answer
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="of Linux alone")
+def test_who_takes_nothing_of_an_answer_holds_no_connection(narrow: Api) -> None:
+    narrow.service.client.create_job("loud", [{"command": "true"}])
+    log = narrow.home.job("loud").log("task-1")
+    log.parent.mkdir(exist_ok=True)
+    log.write_bytes(bytes(16 << 20))
+    host, port = narrow.url.removeprefix("http://").split(":")
+    _, text = tokens.create(narrow.home, "silent", ["read"], by="test")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        head = f"GET {BASE}/runs/loud/logs/task-1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {text}\r\n\r\n"
+        connection.sendall(head.encode())
+        wait_for(lambda: _is_refused(connection), what="the end of a connection that takes nothing")
+
+
+def _is_refused(connection: socket.socket) -> bool:
+    """Whether the other side knows nothing of it any more."""
+    try:
+        connection.send(b"x")
+    except OSError:
+        return True
+    return False
+
+
 def test_so_many_are_answered_at_once(narrow: Api) -> None:
     narrow.service.client.create_job("waits", [{"command": "true"}])
     _, text = tokens.create(narrow.home, "patient", ["read"], by="test")
