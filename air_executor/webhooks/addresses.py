@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-_TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
+_NAT64, _OLD = IPv6Network("64:ff9b::/96"), IPv6Network("::/96")
+_TRANSLATED = (_NAT64, _OLD)
 """IPv6 addresses whose last 32 bits are an IPv4 address: those of NAT64, and an old form."""
+_GIVEN_OUT = (
+    *_TRANSLATED,
+    *map(IPv6Network, ("2000::/3", "fc00::/7", "fec0::/10")),
+)
+"""IPv6 addresses that somebody may have: global ones, and those of a network or, once, a site. Of the rest some are
+translated to IPv4 in ways that a network chooses, so they could be anything."""
 
 
 def why_not(text: str, *, allow_private: bool) -> str | None:
@@ -60,10 +67,14 @@ def _kind(address: IPv4Address | IPv6Address) -> str | None:
         return "a loopback address"
     if address == IPv4Address("255.255.255.255"):
         return "a broadcast address"
-    if address.is_reserved and not (isinstance(address, IPv6Address) and address.is_global):
+    if isinstance(address, IPv6Address) and not any(address in network for network in _GIVEN_OUT):
         return "a reserved address"
-    return None if address.is_global and not _is_of_a_site(address) else "a private address"
+    if isinstance(address, IPv4Address) and address.is_reserved:
+        return "a reserved address"
+    return "a private address" if _is_private(address) else None
 
 
-def _is_of_a_site(address: IPv4Address | IPv6Address) -> bool:
-    return isinstance(address, IPv6Address) and address.is_site_local
+def _is_private(address: IPv4Address | IPv6Address) -> bool:
+    if address in _NAT64:  # the IPv4 address counts
+        return False
+    return not address.is_global or (isinstance(address, IPv6Address) and address.is_site_local)

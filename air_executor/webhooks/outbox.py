@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from air_executor import _files, _json, model, store, temporaries, validation
-from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.errors import CorruptFileError, JobBusyError, NotFoundError
 from air_executor.paths import Home
 from air_executor.webhooks import events, routes
 
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 LOCK_WAIT = 5.0
 _SUFFIX = ".json"
+_DAMAGED = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+"""Somebody has put something else in the place of an entry or its directory."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +93,19 @@ def prepare(home: Home, job: model.Job, state: model.JobState) -> bool:
     """
     if not job.webhooks and not os.path.lexists(home.config):  # mostly
         return False
-    names = routes.chosen(routes.of_home(home), job, state)
+    known = routes.of_home(home)
+    names = routes.chosen(known, job, state)
+    for name in set(routes.concerned(known, job)).difference(names):  # who died here may have left another end to them
+        with contextlib.suppress(*_DAMAGED):
+            _files.discard(path_of(home, name, events.file_stem(job)))
     for name in names:
         entry = Entry(
             name, events.file_stem(job), events.of_job(home, name, job, state), job.finished_at or model.now()
         )
         try:
             write(home, entry)
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:  # somebody's damage, which would stay:
-            log.error("the webhook %s will not be told of the end of %s: %s", name, job.name, error)  # the job must end
+        except _DAMAGED as error:  # that would stay, and the job must end
+            log.error("the webhook %s will not be told of the end of %s: %s", name, job.name, error)
     return bool(names)
 
 
@@ -138,11 +144,17 @@ def webhooks_of(home: Home, *, dead: bool = False) -> list[str]:
 
 def stems(home: Home, webhook: str, *, dead: bool = False) -> list[str]:
     """The entries of a webhook, in no order."""
+    return list(inodes(home, webhook, dead=dead))
+
+
+def inodes(home: Home, webhook: str, *, dead: bool = False) -> dict[str, int]:
+    """The entries of a webhook, in no order, each with what is another number once its file was replaced."""
     try:
-        names = os.listdir(path_of(home, webhook, "", dead=dead).parent)  # noqa: PTH208
+        with os.scandir(path_of(home, webhook, "", dead=dead).parent) as found:
+            files = {file.name.removesuffix(_SUFFIX): file.inode() for file in found if file.name.endswith(_SUFFIX)}
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [stem for name in names if name.endswith(_SUFFIX) and is_stem(stem := name.removesuffix(_SUFFIX))]
+        return {}
+    return {stem: inode for stem, inode in files.items() if is_stem(stem)}
 
 
 def is_stem(text: str) -> bool:
@@ -228,7 +240,8 @@ def is_over(home: Home, entry: Entry) -> bool:
 def _alone(home: Home) -> Iterator[None]:
     lock = _files.Lock(home.webhook_lock)
     try:
-        lock.acquire(wait=LOCK_WAIT)
+        if not lock.acquire(wait=LOCK_WAIT):
+            raise JobBusyError("another process changes events of webhooks just now; try again")
         yield
     finally:
         lock.release()

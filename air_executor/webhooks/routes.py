@@ -29,8 +29,16 @@ def chosen(routes: Mapping[str, Route], job: model.Job, state: model.JobState) -
 
     One that the job names and nobody knows is told, too: that it is unknown is said where others see it.
     """
-    named = dict.fromkeys([*job.webhooks, *(name for name, route in routes.items() if _wants(route, job))])
-    return [name for name in named if name not in routes or str(state) in routes[name].get("states", ())]
+    return [name for name in concerned(routes, job) if name not in routes or _tells(routes[name], state)]
+
+
+def concerned(routes: Mapping[str, Route], job: model.Job) -> list[str]:
+    """The webhooks that are told of some ends of jobs like this one. Pure."""
+    return list(dict.fromkeys([*job.webhooks, *(name for name, route in routes.items() if _wants(route, job))]))
+
+
+def _tells(route: Route, state: model.JobState) -> bool:
+    return str(state) in route.get("states", ())
 
 
 def _wants(route: Route, job: model.Job) -> bool:

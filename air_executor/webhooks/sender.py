@@ -96,6 +96,7 @@ class Outlet:
     def __init__(self, home: Home, name: str) -> None:
         self._home, self._name = home, name
         self._known: dict[str, Waiting] = {}
+        self._inodes: dict[str, int] = {}
         self._damaged: set[str] = set()
         self._table: WebhookSettings | None = None
         self._delivery: Delivery | None = None
@@ -138,11 +139,13 @@ class Outlet:
         return max(due, self._rest_until - time.monotonic(), 0.05)
 
     def _look(self) -> None:
-        there = set(outbox.stems(self._home, self._name))
-        for stem in self._known.keys() - there:
+        there, before = outbox.inodes(self._home, self._name), self._inodes
+        self._inodes = there
+        for stem in self._known.keys() - there.keys():
             del self._known[stem]
-        for stem in there - self._known.keys():
-            if (entry := self._read(stem)) is not None:
+        for stem, inode in there.items():
+            is_known = stem in self._known and before.get(stem) == inode  # else it is new, or somebody sends it again
+            if not is_known and (entry := self._read(stem)) is not None:
                 self._remember(entry)
 
     def _read(self, stem: str) -> Entry | None:
@@ -168,7 +171,9 @@ class Outlet:
         if not outbox.is_over(self._home, entry):
             self._known.pop(each.stem, None)  # the next look finds it again
             return
-        entry = self._read(each.stem) or entry  # it says how the job ended for sure only now
+        if (entry := self._read(each.stem)) is None:  # it says how the job ended for sure only now
+            self._known.pop(each.stem, None)
+            return
         outcome = self._deliver(entry)
         if outcome.verdict is Verdict.TAKEN:
             log.info("%s was taken", entry.id)
@@ -198,6 +203,7 @@ class Outlet:
             entry = replace(entry, next_at=model.from_timestamp(now + pause))
             log.warning("%s not taken (try %d, the next in %.0f s): %s", entry.id, entry.tries, pause, outcome.error)
             outbox.note(self._home, entry)
+            self._inodes.pop(entry.stem, None)  # the next look reads it: the number from before may come back
             self._remember(entry)
         if outcome.verdict is Verdict.AWAY:
             self._failures += 1

@@ -335,6 +335,17 @@ def test_a_later_attempt_waits_for_an_earlier_one(home: Home, receiver: Receiver
     assert len(receiver.got) == 2, "it was tried before its time"
 
 
+def test_what_is_sent_again_waits_no_longer(home: Home, receiver: Receiver) -> None:
+    put(home, "a,1")
+    receiver.answer = lambda got: (400, {"Retry-After": "3600"}, b"")
+    sending = outlet(home, receiver)
+    assert (sending.round(NEVER) or 0) > 1000
+    receiver.answer = lambda got: (200, {}, b"")
+    outbox.resend(home, outbox.read(home, "ops", "a.0123abcd,1"))
+    assert sending.round(NEVER) is None
+    assert len(receiver.got) == 2 and outbox.stems(home, "ops") == []
+
+
 def test_a_receiver_that_is_away_is_left_alone(home: Home, receiver: Receiver) -> None:
     for number in range(5):
         put(home, f"j{number},1")

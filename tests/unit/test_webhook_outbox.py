@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from air_executor import AirExecutorClient, held, model, repair, store
-from air_executor.errors import CorruptFileError, InvalidJobError, NotFoundError
+from air_executor.errors import CorruptFileError, InvalidJobError, JobBusyError, NotFoundError
 from air_executor.model import ExitKind, JobState
 from air_executor.paths import Home
 from air_executor.webhooks import events, outbox, routes
@@ -109,6 +109,36 @@ def test_who_dies_as_he_writes_an_end_loses_nothing(
 
 
 FAILED = model.Exit(ExitKind.SIGNAL, "killed", signal=9)
+
+
+def test_an_end_that_never_came_to_be_is_not_told(
+    home: Home, client: AirExecutorClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.config.write_text(TABLE + 'states = ["completed"]\n')
+    submit(client)
+    with held.HeldJob.acquire(home, "a") as job:
+        job.start(model.Process("host", "boot", 1, 1, "r"), by="test")
+    with monkeypatch.context() as patched, pytest.raises(Death):
+        patched.setattr(held.HeldJob, "_write_state", die)
+        finish(home)
+    assert len(entries(home)) == 1
+    repair.resolve(home, "a", "its ephemeral runner is gone", by="test", outcome=FAILED)
+    assert client.get_job("a").state is JobState.FAILED
+    assert entries(home) == []
+
+
+def test_damage_in_the_place_of_an_entry_keeps_no_job_from_its_end(home: Home, client: AirExecutorClient) -> None:
+    submit(client)
+    outbox.path_of(home, "ops", f"{client.get_job('a').id},1").mkdir(parents=True)
+    finish(home)
+    assert client.get_job("a").state is JobState.COMPLETED
+
+
+def test_nobody_changes_an_entry_while_another_does(home: Home, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LOCK_WAIT", 0.0)
+    with outbox._alone(home), pytest.raises(JobBusyError, match="try again"):
+        outbox.remove(home, entry)
+    assert entries(home) == [entry]
 
 
 def test_an_attempt_that_begins_anew_takes_no_entry_away(

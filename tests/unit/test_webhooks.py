@@ -123,6 +123,9 @@ def test_a_body_that_is_no_event_is_refused(body: bytes) -> None:
         ("ff02::1", "multicast"),
         ("255.255.255.255", "broadcast"),
         ("240.0.0.1", "reserved"),
+        ("::ffff:0:7f00:1", "reserved"),
+        ("64:ff9b:1::7f00:1", "reserved"),
+        ("4000::1", "reserved"),
         ("example", "no address"),
     ],
 )
