@@ -140,7 +140,9 @@ def test_what_sbatch_is_given() -> None:
     assert given[0] == "--job-name=p.0123abcd.pilot"
     assert {"--output=/a%%b/p.log", "--no-requeue", "--signal=B:TERM@80", "--partition=x"} < set(given)
     assert given[-1] == "--"
-    assert scaling.script("module load x", ["python", "a b"]) == "#!/bin/bash -l\nmodule load x\nexec python 'a b'\n"
+    assert scaling.script("", ["python", "a b"]) == "#!/bin/sh\nexec python 'a b'\n"
+    first, *_, last = scaling.script("module load x", ["python"]).splitlines()
+    assert (first, last) == ("#!/bin/bash -l", "exec python")
 
 
 # --- What is noted ---

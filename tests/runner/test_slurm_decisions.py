@@ -136,11 +136,15 @@ def test_odd_lines_before_python(setup: str) -> None:
     assert (done.stdout, done.returncode) == ("yes job-1\n", 0), done.stderr
 
 
-def test_lines_that_fail_end_the_script_with_an_error() -> None:
-    done = run(decisions.script("set -e; module load cuda", ["echo", "ran"], ["job-1"], [""]))
-    assert done.returncode != 0
-    assert "module" in done.stderr
-    assert done.stdout == ""
+@pytest.mark.parametrize("setup", ["set -e; no-such-command; true", "no-such-command cuda", "no-such-command \\"])
+def test_lines_that_fail_end_the_script_with_an_error(setup: str) -> None:
+    done = run(decisions.script(setup, ["echo", "ran"], ["job-1"], [""]))
+    assert (done.returncode, done.stdout) == (127, "")
+    assert "no-such-command" in done.stderr
+
+
+def test_setup_that_fails_says_so_last() -> None:
+    assert run(decisions.script("false", ["true"], ["j"], [""])).stderr.endswith("setup failed with exit code 1\n")
 
 
 def test_counts() -> None:

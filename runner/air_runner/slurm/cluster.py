@@ -27,7 +27,7 @@ from air_executor.settings import Settings
 from air_executor.slurm import record, states
 from air_runner import taskloop
 from air_runner.slurm import decisions, submitting
-from air_runner.slurm.commands import AwayError, BusyError, Row, Slurm, SlurmError
+from air_runner.slurm.commands import AwayError, BusyError, MissingError, Row, Slurm, SlurmError
 from air_runner.slurm.decisions import Stage, Tracked
 from air_runner.slurm.doom import Doom
 from air_runner.slurm.pilots import Pilots
@@ -278,7 +278,8 @@ class Cluster:
         self._poll_soon()
 
     def _refuse(self, batch: Sequence[Tracked], why: Exception) -> None:
-        outcome = model.Exit(model.ExitKind.START_FAILED, f"Slurm does not take it: {why}")
+        said = str(why) if isinstance(why, MissingError) else f"Slurm does not take it: {why}"
+        outcome = model.Exit(model.ExitKind.START_FAILED, said)
         self._later([tracked for tracked in batch if not self._finish(tracked, outcome)])
 
     def _put_off(self, kind: str, limit: str) -> None:

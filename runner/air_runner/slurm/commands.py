@@ -182,8 +182,8 @@ class Slurm:
                 check=False,
             )
         except FileNotFoundError:
-            where = "which is installed with Slurm's client programs (Debian: slurm-client)"
-            raise MissingError(f"{argv[0]} is not on the PATH of the runner, {where}") from None
+            how = "install Slurm's client programs there (Debian: slurm-client), or start it with a PATH that has them"
+            raise MissingError(f"{argv[0]} is not on the PATH of the runner: {how}") from None
         except subprocess.TimeoutExpired:
             raise AwayError(f"{argv[0]} did not answer within {self._timeout:g} s") from None
         except OSError as error:

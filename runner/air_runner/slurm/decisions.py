@@ -161,9 +161,18 @@ def batches(ready: Sequence[Tracked]) -> list[list[Tracked]]:
     return found
 
 
+_SETUP_FAILED = 'code=$?; [ $code -eq 0 ] || { echo "setup failed with exit code $code" >&2; exit $code; }'
+"""Of the last: a job must not compute in another environment than it was told to. `set -e` is for the others."""
+
+
 def shebang(setup: str | None) -> str:
     """Who reads a batch script: where a site needs something first, a login shell, which has `module`."""
     return "#!/bin/bash -l" if setup else "#!/bin/sh"
+
+
+def preparation(setup: str | None) -> list[str]:
+    """What comes before Python; the last line may end with a backslash."""
+    return [setup, "", _SETUP_FAILED] if setup else []
 
 
 def script(setup: str | None, argv: Sequence[str], jobs: Sequence[str], logs: Sequence[str]) -> str:
@@ -181,7 +190,7 @@ def script(setup: str | None, argv: Sequence[str], jobs: Sequence[str], logs: Se
         lines += ["esac", 'exec >>"$log" 2>&1']
     else:
         lines += [f"{_JOB}={shlex.quote(jobs[0])}"]
-    lines += [setup, ""] if setup else []  # its last line may end with a backslash
+    lines += preparation(setup)
     return "\n".join([*lines, f'exec {shlex.join(argv)} "${_JOB}"', ""])
 
 

@@ -136,4 +136,4 @@ def flags(submission: str, log: str, table: Mapping[str, Any], seconds: int) -> 
 
 def script(setup: str, argv: Sequence[str]) -> str:
     """The batch script: what a site needs first, then the runner, which becomes the process that Slurm warns."""
-    return "\n".join([decisions.shebang(setup), *([setup] if setup else []), f"exec {shlex.join(argv)}", ""])
+    return "\n".join([decisions.shebang(setup), *decisions.preparation(setup), f"exec {shlex.join(argv)}", ""])
