@@ -121,8 +121,13 @@ def ensure(
     keep_completed: bool = False,
     by: str,
     patience: float = STOP_PATIENCE,
+    first: str | None = None,
 ) -> tuple[model.Job, str]:
-    """See that there is a job; `AirExecutorClient.ensure` says how."""
+    """See that there is a job; `AirExecutorClient.ensure` says how.
+
+    Args:
+        first: what `mark` said when this was first wanted, where that may have been in an earlier call; None: now.
+    """
     try:
         policy = OnExisting(on_existing)
     except ValueError:
@@ -130,7 +135,12 @@ def ensure(
     validation.number_tasks(submission.tasks)
     validation.check_job(submission.job)
     validation.check_tasks(submission.tasks)
-    return _Call(jobs, submission, policy, same, keep_completed, by, patience).run()
+    return _Call(jobs, submission, policy, same, keep_completed, by, patience, first).run()
+
+
+def mark(job: model.Job | None) -> str:
+    """What tells one attempt of one job from what comes later in its place. Pure."""
+    return "" if job is None else f"{job.id},{job.attempt}"
 
 
 class _Call:
@@ -145,14 +155,14 @@ class _Call:
         keep_completed: bool,
         by: str,
         patience: float,
+        first: str | None,
     ) -> None:
         self.jobs, self.home = jobs, jobs.home
         self.submission, self.name = submission, submission.job.name
         self.policy, self.same, self.keep_completed, self.by = policy, same, keep_completed, by
         self.patience = patience
         self.deadline = time.monotonic() + patience
-        job = self._read()
-        self.first = job and (job.id, job.attempt)
+        self.first = mark(self._read()) if first is None else first
 
     def run(self) -> tuple[model.Job, str]:
         tries = 0
@@ -222,7 +232,7 @@ class _Call:
         if job is None:
             return None
         stopping = not job.state.terminal and repair.read_stop_request(self.home, self.name) is not None
-        return Found(job.state, stopping, (job.id, job.attempt) != self.first, foreign)
+        return Found(job.state, stopping, mark(job) != self.first, foreign)
 
     def _damaged(self, error: CorruptFileError) -> CorruptFileError:
         """No new attempt is made: whose the job is, and whether it ran, cannot be known."""

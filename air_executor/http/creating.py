@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from air_executor import model, store
-from air_executor.errors import InvalidInputError, JobExistsError, NotFoundError
+from air_executor import existing, model, store
+from air_executor.errors import CorruptFileError, InvalidInputError, JobExistsError, NotFoundError
 from air_executor.existing import OnExisting
 from air_executor.http import asked, idempotency
 from air_executor.http.idempotency import Key, Note, Notes
@@ -46,14 +46,14 @@ def _once(service: Service, notes: Notes, token: Token, body: RunRequest, key: K
     name = body.name or key.name
     labels = {idempotency.LABEL: key.label}
     submission = asked.submission(service.home, body, name, labels, token.user)  # first: what is wrong uses up no key
-    note = notes.begin(key)
+    note = notes.begin(key, _before(service, name))
     if note.request != key.request:
         raise _reused()
     if note.run is not None:
         return _made_before(service, note), REPEATED
     with _forgotten_if_taken(notes, key):
         try:
-            job, how = _ensure(service, body, submission, token)
+            job, how = _ensure(service, body, submission, token, note.before)
         except JobExistsError:
             job, how = service.client.get_job(name), REPEATED
             if not key.made(job):
@@ -74,9 +74,27 @@ def _forgotten_if_taken(notes: Notes, key: Key) -> Iterator[None]:
         raise
 
 
-def _ensure(service: Service, body: RunRequest, submission: store.Submission, token: Token) -> tuple[model.Job, str]:
-    return service.client.ensure(
-        submission, body.on_existing, same=body.same, keep_completed=body.keep_completed, by=token.user
+def _before(service: Service, name: str) -> str | None:
+    """What is in the place of a run; None if that is damaged, which is told later."""
+    try:
+        return existing.mark(store.read(service.home, name))
+    except NotFoundError:
+        return existing.mark(None)
+    except CorruptFileError:
+        return None
+
+
+def _ensure(
+    service: Service, body: RunRequest, submission: store.Submission, token: Token, first: str | None = None
+) -> tuple[model.Job, str]:
+    return existing.ensure(
+        service.client,
+        submission,
+        on_existing=body.on_existing,
+        same=body.same,
+        keep_completed=body.keep_completed,
+        by=token.user,
+        first=first,
     )
 
 

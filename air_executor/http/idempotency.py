@@ -2,7 +2,7 @@
 
 ::
 
-    keys/<hash of token and key>.json     {"at", "token", "request", "run", "id"}
+    keys/<hash of token and key>.json     {"at", "token", "request", "before", "run", "id"}
 
     1  note the key and what is asked for (a link: the first counts)      asked for something else: refused
     2  create the run; its name comes from the key, or was chosen         is there, with the key in a label: take it
@@ -10,7 +10,8 @@
 
 Of fifty at once all may come to 2, where the rename of the job's directory decides. Who dies between 1 and 3 leaves a
 note without a run: who asks next goes through 2, which finds the run by the label if there is one. The label holds the
-same as the note, so that a key counts as long as its run is there, also after the notes were removed.
+same as the note, so that a key counts as long as its run is there, also after the notes were removed. Where a run of
+that name is started anew instead, the note says which attempt there was before: one that is later is not restarted.
 
 What is asked for is known by a keyed hash: nobody who sees it learns what was in a body.
 """
@@ -49,6 +50,8 @@ class Note:
     run: str | None = None
     """The job's name, once it is there."""
     id: str | None = None
+    before: str | None = None
+    """What was in its place when the key was first used (`existing.mark`): an attempt that began later is the key's."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +90,20 @@ class Notes:
         self._home = home
         self._looked_at = float("-inf")
 
-    def begin(self, key: Key) -> Note:
+    def begin(self, key: Key, before: str | None = None) -> Note:
         """Note a key that is used; what was noted first if that was before.
+
+        Args:
+            before: what is in the place of the run.
 
         Raises:
             OSError: the home refused.
         """
         self._drop_old()
-        note = Note(key.request, key.token, model.now())
+        note = Note(key.request, key.token, model.now(), before=before)
         path = self._home.http_key(key.digest)
-        if (before := self._read(key)) is not None:
-            return before
+        if (first := self._read(key)) is not None:
+            return first
         for directory in (self._home.http, self._home.http_keys):
             _files.make_directory(directory)
         temporary = temporaries.replacement(path)
@@ -124,7 +130,7 @@ class Notes:
         """What is noted; None if nothing is that can be read."""
         try:
             content = _files.read_object(self._home.http_key(key.digest))
-            texts = {name: content.get(name) for name in ("request", "token", "at", "run", "id")}
+            texts = {name: content.get(name) for name in ("request", "token", "at", "run", "id", "before")}
             return Note(**texts) if isinstance(texts["request"], str) else None  # type: ignore[arg-type]
         except (FileNotFoundError, NotADirectoryError):
             return None

@@ -132,6 +132,22 @@ def test_fifty_at_once_with_one_key_make_one_run(api: Api) -> None:
     assert len(set(store.names(api.home)) - before) == 1
 
 
+def test_a_key_starts_a_run_anew_once_whoever_dies(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(api, name="anew")
+    api.post("/runs/anew/cancel")
+
+    def again(key: str) -> Any:
+        body = {**ECHO, "name": "anew", "on_existing": "restart"}
+        return api.post("/runs", json=body, headers={"Idempotency-Key": key})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(idempotency.Notes, "finish", lambda *_: None)  # who died before that was noted
+        assert (again("x").json()["attempt"], again("x").json()["attempt"]) == (2, 2)
+        api.post("/runs/anew/cancel")
+        assert again("x").json()["attempt"] == 2
+    assert again("y").json()["attempt"] == 3
+
+
 def test_a_key_is_of_one_body_and_one_token(api: Api) -> None:
     first = create(api, key="k").json()
     assert create(api, key="k").json() == {**first, "how": "repeated"}
