@@ -66,8 +66,16 @@ def run(args: argparse.Namespace) -> int:
         output.note(f"no task of the job {name} has written anything yet; this is what was said on its node (--slurm)")
         _print_new(there, _Printer(len(there) > 1, args.json), last=True)
     else:
-        output.note(f"the job {name} is {client.get_job(name).state} and has written nothing yet")
+        output.note(_silence(client.get_job(name)))
     return 0
+
+
+def _silence(job: model.Job) -> str:
+    """Of a job that has written nothing; one that is over will not."""
+    if not job.state.terminal:
+        return f"the job {job.name} is {job.state} and has written nothing yet"
+    why = f": {job.exit.reason}" if job.exit is not None and job.exit.reason and job.state != "completed" else ""
+    return f"the job {job.name} is {job.state} and wrote nothing{why}"
 
 
 def follow(

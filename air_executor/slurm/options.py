@@ -59,6 +59,8 @@ _REFUSED: Mapping[str, str] = {
 """Flags that `extra` may not hold, and why."""
 _OTHER_MEMORY = ("mem-per-cpu", "mem-per-gpu")
 """Flags beside which Slurm refuses `--mem`."""
+_GPUS = frozenset({"gpu", "gpus", "gpus-per-node", "gpus_per_node"})
+"""What people try who want some."""
 _FLAG = re.compile(r"--([a-z][a-z0-9_-]*)(?:=(.*))?\Z")
 _MEMORY = re.compile(r"([0-9]{1,12})([KMGT]?)\Z", re.IGNORECASE)
 _MEMORY_UNITS = {"K": 2.0**-10, "": 1.0, "M": 1.0, "G": 2.0**10, "T": 2.0**20}
@@ -84,9 +86,15 @@ def check(options: object, where: str = "slurm", *, lenient: bool = False) -> No
             if lenient and isinstance(name, str):
                 continue
             shown = str(name)[:60]
-            raise InvalidJobError(f"{where} has the unknown option {shown!r}; {definitions.hint(shown, NAMES)}")
+            raise InvalidJobError(f"{where} has the unknown option {shown!r}; {_hint(shown)}")
         if why := why_not(name, value):
             raise InvalidJobError(f"{where} {name!r} {why}")
+
+
+def _hint(name: str) -> str:
+    if name.lower() in _GPUS:
+        return "for GPUs it is gres, such as gres='gpu:1'"
+    return definitions.hint(name, NAMES)
 
 
 def why_not(name: str, value: object) -> str | None:

@@ -160,7 +160,7 @@ class JobStanding:
     reason: str | None
     """Slurm's word for what it waits for."""
     says: str | None
-    """In a sentence: what its state means, or what it waits for."""
+    """In a sentence: what its state means, or what it waits for; None of a job that is over, which says itself why."""
     stuck: bool
     partition: str | None
     node: str | None
@@ -177,7 +177,8 @@ class JobStanding:
         """All of it."""
         named = f"Slurm job {self.id}" if self.id else f"named {self.submission} in Slurm"
         where = [f"partition {self.partition}" if self.partition else "", f"node {self.node}" if self.node else ""]
-        return ", ".join(each for each in (named, self.state and f"{self.state}: {self.says}", *where) if each)
+        state = f"{self.state}: {self.says}" if self.state and self.says else self.state
+        return ", ".join(each for each in (named, state, *where) if each)
 
 
 SUBMITTING = "SUBMITTING"
@@ -206,8 +207,8 @@ def of_job(job: model.Job, submitted: record.Record | None) -> JobStanding | Non
 def _words(job: model.Job, submitted: record.Record) -> tuple[str | None, str | None, bool]:
     """State, sentence, and whether it is stuck: the job's own files are newer than what Slurm said."""
     known = states.parse(submitted.state or "PENDING")
-    if job.state.terminal and not known.over:
-        return None, None, False
+    if job.state.terminal:
+        return known.name if known.over else None, None, False
     if submitted.id is None:
         return SUBMITTING, "it was given to Slurm, which has not said yet whether it has it", False
     if known.phase is states.Phase.WAITING and job.state is model.JobState.WORKING:

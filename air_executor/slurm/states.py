@@ -159,6 +159,9 @@ class Reason:
 
 _NO_REASON = frozenset({"", "None", "WaitingForScheduling"})
 
+_NODE_AWAY = "a node that it needs is down, drained or reserved"
+"""It may come back: nobody has to do anything to the job."""
+
 _PASSING: Mapping[str, str] = {
     "": "Slurm has not looked at it yet",
     "None": "Slurm has not looked at it yet",
@@ -169,7 +172,8 @@ _PASSING: Mapping[str, str] = {
     "BeginTime": "its time to begin has not come, or it was put back into the queue just now",
     "Licenses": "the licences that it asks for are in use",
     "Reservation": "its reservation has not begun",
-    "ReqNodeNotAvail": "a node that it needs is in use, reserved, drained or down",
+    "ReqNodeNotAvail": _NODE_AWAY,
+    "NodeDown": _NODE_AWAY,
     "Constraints": "no node that fits is free",
     "Cleaning": "its last run is being cleaned up",
     "Prolog": "its node is being prepared",
@@ -207,7 +211,6 @@ _STUCK: Mapping[str, str] = {
     "PartitionNodeLimit": "its partition has too few nodes for it, or they are down or drained",
     "PartitionTimeLimit": "it asks for more time than its partition gives",
     "PartitionConfig": "it asks for what its partition does not give",
-    "NodeDown": "a node that it needs is down",
     "FrontEndDown": "the cluster's front end is down",
     "InvalidAccount": "its account is not valid",
     "InvalidQOS": "its QOS is not valid",
@@ -265,7 +268,6 @@ def explain(text: str) -> Reason:
     if found is None:
         return Reason(code, said)
     says, stuck = found
-    stuck = stuck or "UnavailableNodes:" in said.removesuffix("UnavailableNodes:")
     return Reason(code, f"{says} ({said})" if said else says, stuck)
 
 

@@ -73,6 +73,10 @@ def test_an_error_is_one_line_without_repetitions() -> None:
     )
     text = str(commands.classify("sbatch", said, 1))
     assert text == "sbatch: invalid partition specified: nope; Invalid partition name specified"
+    said = 'sbatch: unrecognized option "--nope"\nTry "sbatch --help" for more information\n'
+    assert str(commands.classify("sbatch", said, 1)) == 'sbatch: unrecognized option "--nope"'
+    said = "sbatch: error: sbatch: error: no\nslurm_x: error: no\nsbatch: no\n"
+    assert str(commands.classify("sbatch", said, 1)) == "sbatch: no"
     assert str(commands.classify("sbatch", "", 3)) == "sbatch: exit code 3"
     assert len(str(commands.classify("sbatch", "x" * 10_000, 1))) < 600
 

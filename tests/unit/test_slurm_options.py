@@ -47,6 +47,7 @@ def test_all_options_become_the_flags_of_sbatch() -> None:
     ("given_options", "message"),
     [
         ({"partiton": "gpu"}, "slurm has the unknown option 'partiton'; did you mean partition?"),
+        ({"gpus": 1}, "slurm has the unknown option 'gpus'; for GPUs it is gres, such as gres='gpu:1'"),
         ({"nodes": 2}, "slurm has the unknown option 'nodes'; known are account, array, constraint, cpus"),
         ({7: 2}, "slurm has the unknown option '7'"),
         ("partition=gpu", "slurm must be a table of options, not str"),

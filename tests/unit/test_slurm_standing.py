@@ -156,13 +156,15 @@ def test_metrics() -> None:
         (model.JobState.COMPLETED, "PENDING", ""),
         (model.JobState.FAILED, "RUNNING", ""),
         (model.JobState.FAILED, "NODE_FAIL", "NODE_FAIL"),
+        (model.JobState.COMPLETED, "COMPLETED", "COMPLETED"),
     ],
 )
 def test_what_the_job_wrote_is_newer_than_what_slurm_said(state: model.JobState, said: str, brief: str) -> None:
     job = dataclasses.replace(JOB, state=state)
     found = standing.of_job(job, dataclasses.replace(PENDING, state=said, reason="Resources"))
     assert found is not None and (found.brief, found.stuck) == (brief, False)
-    assert found.sentence.startswith(f"Slurm job 12, {brief}: " if brief else "Slurm job 12, partition gpu")
+    said = f"{brief}{'' if job.state.terminal else f': {found.says}'}, " if brief else ""
+    assert found.sentence == f"Slurm job 12, {said}partition gpu", "of an end, the job's own files say why"
 
 
 @pytest.mark.parametrize(
@@ -219,6 +221,14 @@ def test_why_a_job_has_not_started(home: Home, submit: Submit) -> None:
     condition.remove(home, "r")
     assert str(standing.read_waits(home, job)).startswith("in Slurm: the nodes"), "the runner was killed"
     assert standing.read_waits(home, dataclasses.replace(job, state=model.JobState.CANCELLED)) is None
+
+
+def test_a_job_that_is_over_and_silent_says_why(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:
+    submit("job")
+    finish(home, "job", model.JobState.FAILED, "sbatch: Invalid partition name specified")
+    for words in ((), ("--slurm",)):
+        assert run(home, "logs", "job", *words) == 0
+        assert "is failed and wrote nothing: sbatch: Invalid partition" in capsys.readouterr().err
 
 
 def test_logs_of_the_node(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,8 +131,6 @@ STUCK = [
     "InvalidQOS",
     "QOSNotAllowed",
     "ReservationDeleted",
-    "ReqNodeNotAvail, UnavailableNodes:n1",
-    "(ReqNodeNotAvail,_UnavailableNodes:n[1-3])",
     "AssocGrpCPUMinutesLimit",
     "QOSGrpGRESMinutes",
     "AssocMaxWallDurationPerJobLimit",
@@ -152,6 +150,9 @@ PASSING = [
     "JobArrayTaskLimit",
     "ReqNodeNotAvail",
     "ReqNodeNotAvail, UnavailableNodes:",
+    "ReqNodeNotAvail, UnavailableNodes:n1",  # which may come back
+    "(ReqNodeNotAvail,_UnavailableNodes:n[1-3])",
+    "NodeDown",
     "ReqNodeNotAvail, May be reserved for other job",
     "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
     "AssocGrpCpuLimit",

@@ -102,7 +102,7 @@ function facts(job) {
 function inSlurm({ id, state: word, reason, says, stuck, partition, node }) {
   const place = [partition && `partition ${partition}`, node && `node ${node}`].filter(Boolean).join(", ");
   const title = reason ? `${word} (${reason})` : word;
-  const said = [id ? `job ${id}` : "", word ? `${word}: ${says}` : ""].filter(Boolean).join(", ");
+  const said = [id ? `job ${id}` : "", word && says ? `${word}: ${says}` : word].filter(Boolean).join(", ");
   return [h("span", { title }, said), place ? `; ${place}` : "", stuck ? h("strong", null, " (does not pass by waiting)") : ""];
 }
 

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from air_executor.slurm import states
+from air_executor.slurm import states, words
 
 MAX_TEXT = 500
 """Characters of what Slurm says that are passed on."""
@@ -205,9 +205,7 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
 
 def classify(command: str, said: str, code: int) -> SlurmError:
     """What a command means that failed. Pure."""
-    lines = [re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in said.splitlines() if line.strip()]
-    text = "; ".join(dict.fromkeys(lines))[:MAX_TEXT] or f"exit code {code}"
-    text = f"{command}: {text}"
+    text = f"{command}: {words.short(command, said)[:MAX_TEXT] or f'exit code {code}'}"
     if _AWAY.search(text):
         return AwayError(text)
     return BusyError(text) if _BUSY.search(text) else RefusedError(text)
