@@ -10,15 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from air_executor.client import AirExecutorClient
+    from air_executor.clients import Client, connect
     from air_executor.errors import AirExecutorError
     from air_executor.model import Job, JobState, Task, TaskStatus
 
 __version__ = "0.1.0"
 
-__all__ = ["AirExecutorClient", "AirExecutorError", "Job", "JobState", "Task", "TaskStatus", "__version__"]
+__all__ = [
+    "AirExecutorClient",
+    "AirExecutorError",
+    "Client",
+    "Job",
+    "JobState",
+    "Task",
+    "TaskStatus",
+    "__version__",
+    "connect",
+]
 
 _HOMES = {
     "AirExecutorClient": "air_executor.client",
+    "Client": "air_executor.clients",
+    "connect": "air_executor.clients",
     "AirExecutorError": "air_executor.errors",
     "Job": "air_executor.model",
     "JobState": "air_executor.model",

@@ -17,10 +17,12 @@ from air_executor.errors import (
     InvalidJobError,
     JobBusyError,
     NotFoundError,
+    SettingsError,
     WaitTimeoutError,
 )
 from air_executor.model import ExitKind, Job, JobState, Task
 from air_executor.paths import JOB_VARIABLE, TASK_VARIABLE, Home, find_home
+from air_executor.remote import address
 
 if TYPE_CHECKING:
     from air_executor.pipelines import Pipeline
@@ -35,11 +37,31 @@ class AirExecutorClient:
     """Work with the jobs of one home. A job is given by its name or by its id.
 
     Args:
-        home: the directory; found as `paths.find_home` says if it is None.
+        home: the directory; found as `paths.find_home` says if it is None. A web address gives a `RemoteClient`, with
+            the same methods; so does `air_executor.connect`, which has its other options, and whose type says so.
+        token: for a web address.
+
+    Raises:
+        SettingsError: a token was given for a directory, or the web address cannot be used.
     """
 
-    def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
+    def __new__(cls, home: str | os.PathLike[str] | None = None, *, token: str | None = None) -> AirExecutorClient:
+        """A client of the kind that the home needs."""
+        if address.is_address(home):
+            from air_executor.remote.client import RemoteClient
+
+            return RemoteClient(str(home), token)  # type: ignore[return-value]  # it is used like one
+        return super().__new__(cls)
+
+    def __init__(self, home: str | os.PathLike[str] | None = None, *, token: str | None = None) -> None:
         self.home = Home(find_home(home))
+        if token is not None:
+            raise SettingsError(f"a token is for a web address, and {self.home.root} is a directory; leave it out")
+
+    @property
+    def address(self) -> str:
+        """Where the jobs are, as whoever wants the same gives it."""
+        return str(self.home.root)
 
     def create_job(
         self,
@@ -122,6 +144,17 @@ class AirExecutorClient:
 
         return pipelines.find_all(self.home)
 
+    def find_pipeline(self, name: str) -> Pipeline:
+        """One that can be run.
+
+        Raises:
+            InvalidNameError, NotFoundError: there is no such pipeline.
+            InvalidPipelineError: its file has problems.
+        """
+        from air_executor import pipelines
+
+        return pipelines.load(self.home, name)
+
     def submit(self, submission: store.Submission) -> Job:
         """Submit a job that is spelled out; raises as `create_job`."""
         self._check_webhooks(submission.job)
@@ -199,14 +232,25 @@ class AirExecutorClient:
         return additions.add(self.home, name, to_tasks(tasks), by)
 
     def list_jobs(
-        self, *, state: JobState | None = None, queue: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        *,
+        state: JobState | None = None,
+        queue: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        trigger: str | None = None,
     ) -> Iterator[Job]:
-        """All jobs that match, newest first."""
+        """All jobs that match, newest first.
+
+        Args:
+            labels: those of Airflow's operators have `dag_id`, `task_id`, `run_id`, among others.
+            trigger: who submitted them: one of `model.Trigger`.
+        """
         jobs = [job for name in store.names(self.home) if (job := self._read_listed(name))]
         wanted = (labels or {}).items()
         for job in sorted(jobs, key=lambda job: job.created_at, reverse=True):
             labelled = all(job.labels.get(key) == value for key, value in wanted)
-            if labelled and state in (None, job.state) and queue in (None, job.queue):
+            asked = ((state, job.state), (queue, job.queue), (trigger, job.trigger))
+            if labelled and all(wants in (None, has) for wants, has in asked):
                 yield job
 
     def _read_listed(self, name: str) -> Job | None:
@@ -366,6 +410,18 @@ class AirExecutorClient:
             NotFoundError: there is no such job or task.
         """
         return "".join(path.read_text("utf-8", "replace") for path in self.log_paths(name, task_id))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Who did what with a job, the first first.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        from air_executor import journal
+
+        name = self._name(name)
+        store.check_exists(self.home, name)
+        return [event for event in journal.read(self.home.job(name).events) if event.get("event") != "task"]
 
     def log_paths(self, name: str, task_id: str | None = None) -> list[Path]:
         """The log files that are there, in the order of the tasks."""

@@ -15,6 +15,9 @@
     ├── JobBusyError                6   somebody else holds the job, or it is in the wrong state for this
     ├── CorruptFileError            7   a file cannot be read as what it should be
     ├── RunnerError                 8   a runner could not be started, reached or stopped
+    ├── RemoteError                 10  the HTTP API of a home does not answer as it should
+    │   ├── AccessError                 it refuses the token
+    │   └── UnreachableError            it does not answer at all
     └── WaitTimeoutError            124 the wait ended before the job did
 
 Messages say what is wrong, where, and what to do. They never hold an environment, a token or a command's arguments.
@@ -107,6 +110,20 @@ class RunnerError(AirExecutorError):
     """A runner could not be started, reached or stopped."""
 
     exit_code = 8
+
+
+class RemoteError(AirExecutorError):
+    """The HTTP API of a home does not answer as it should; the message names its address, and never a token."""
+
+    exit_code = 10
+
+
+class AccessError(RemoteError):
+    """The API refuses the token, or what it does not allow."""
+
+
+class UnreachableError(RemoteError, ConnectionError):
+    """The API does not answer, also after several tries; whether it did what was asked for is not known."""
 
 
 class WaitTimeoutError(AirExecutorError, TimeoutError):

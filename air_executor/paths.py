@@ -42,6 +42,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PosixPath
 
+from air_executor.errors import SettingsError
+
 HOME_VARIABLE = "AIR_EXECUTOR_HOME"
 JOB_VARIABLE = "AIR_EXECUTOR_JOB"
 """In the environment of a task: the name of its job."""
@@ -481,9 +483,18 @@ def find_home(given: str | os.PathLike[str] | None = None, environ: Mapping[str,
 
     The first of: what was given, `$AIR_EXECUTOR_HOME`, `./.air-executor` if it exists, `$AIRFLOW_HOME/.air-executor`
     (where Airflow puts it by default) if it exists, `~/.air-executor`.
+
+    Raises:
+        SettingsError: it is a web address.
     """
     if given or environ.get(HOME_VARIABLE):
-        return Path(given or environ[HOME_VARIABLE]).expanduser().absolute()
+        found = given or environ[HOME_VARIABLE]
+        if str(found).lower().startswith(("http:", "https:")):
+            raise SettingsError(
+                "a home is a directory here, and a web address was given: over HTTP, use air_executor.connect in "
+                "Python, a connection in Airflow, or any program that speaks HTTP (docs/http.md)"
+            )
+        return Path(found).expanduser().absolute()
     here = Path.cwd() / HOME_NAME
     airflow = airflow_home(environ) / HOME_NAME
     for candidate in (here, airflow):

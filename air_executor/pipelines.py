@@ -314,17 +314,22 @@ def submission(
     made = load(home, name).render(params, environment)
     unique = job_name if job_name is not None else f"{name[:_NAME_PART]}-{uuid.uuid4().hex[:12]}"
     made.job = replace(made.job, name=unique, id="")  # an id is made from the name
-    _label(made.job, labels or {})
+    amend(made.job, labels or {}, options)
+    return made
+
+
+def amend(job: model.Job, labels: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """What somebody says of a job beside what its pipeline says; raises as `submission`."""
+    _label(job, labels)
     known = {item.name for item in fields(model.Job)} - {"name", "labels", "id", "state", "extra"}
     for key, value in options.items():
         if key not in known:
             raise InvalidJobError(f"unknown option {key!r:.60}; {definitions.hint(key, definitions.JOB_OPTIONS)}")
         if key == "slurm" and value is not None:
-            made.job.slurm = slurm_options.combine(made.job.slurm or {}, slurm_options.read(value))
+            job.slurm = slurm_options.combine(job.slurm or {}, slurm_options.read(value))
         elif value is not None:
-            setattr(made.job, key, value)
-    validation.check_job(made.job)
-    return made
+            setattr(job, key, value)
+    validation.check_job(job)
 
 
 def _label(job: model.Job, labels: Mapping[str, str]) -> None:

@@ -15,7 +15,8 @@ RUN = ("dag_id", "task_id", "run_id", "map_index")
 TASK = ("dag_id", "task_id")
 """The same for a job that all runs of a task start anew."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_STOPPED = re.compile(r"cancelled by try (\d+) of ")
+_STOPPED = re.compile(r"cancelled by (?:token .+? \([0-9a-f]{12}\): for )?try (\d+) of ")
+"""Over HTTP, who cancels is whoever has the token, and says for whom."""
 
 
 def owner(*, chosen: bool, on_existing: str) -> tuple[str, ...]:

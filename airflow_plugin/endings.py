@@ -10,12 +10,11 @@ from typing import Any
 
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
-from air_executor import journal, model, store
-from air_executor.client import AirExecutorClient
+from air_executor import model
+from air_executor.clients import Client
 from air_executor.ends import End
-from air_executor.errors import AirExecutorError, NotFoundError
-from air_executor.listeners import Listener
-from air_executor.paths import Home
+from air_executor.errors import AirExecutorError, NotFoundError, UnreachableError
+from airflow_plugin.ways import Hearer
 
 RESULT_LIMIT = 256 * 1024
 """Bytes of a result, as JSON, that go into an event: Airflow stores it in its database, once for each asset."""
@@ -27,19 +26,20 @@ class Endings(SharedStreamProducer):
     """The ends that one listener hears of.
 
     Args:
-        find_listener: gives it; called in a thread when the stream begins.
+        find: gives it, and who says more of an end; called in a thread when the stream begins.
     """
 
-    def __init__(self, find_listener: Callable[[], Listener]) -> None:
-        self._find_listener = find_listener
-        self._listener: Listener | None = None
+    def __init__(self, find: Callable[[], tuple[Hearer, Client]]) -> None:
+        self._find = find
+        self._listener: Hearer | None = None
         self._given: set[End] = set()
         """Ends that are on their way: they stay in the listener's directory until Airflow has stored them."""
         self._bell = asyncio.Event()
 
     async def open_stream(self) -> AsyncIterator[tuple[dict[str, Any], End]]:
         """Yield what is told of each end, and which one it is."""
-        self._listener = listener = await asyncio.to_thread(self._open)
+        listener, client = await asyncio.to_thread(self._open)
+        self._listener = listener
         loop = asyncio.get_running_loop()
 
         def ring() -> None:
@@ -50,18 +50,17 @@ class Endings(SharedStreamProducer):
             while True:
                 await self._bell.wait()
                 self._bell.clear()
-                for end in await asyncio.to_thread(listener.pending):
-                    if end not in self._given and (ending := await asyncio.to_thread(_describe, listener, end)):
+                for end in await asyncio.to_thread(_pending, listener):
+                    if end not in self._given and (ending := await asyncio.to_thread(_describe, listener, client, end)):
                         self._given.add(end)
                         yield ending, end
         finally:
             listener.unwatch(ring)
 
-    def _open(self) -> Listener:
-        listener = self._find_listener()
-        store.ensure_home(listener.home)
+    def _open(self) -> tuple[Hearer, Client]:
+        listener, client = self._find()
         listener.open()
-        return listener
+        return listener, client
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         """Airflow has stored what came of these ends: they are not told again. What failed stays for another time."""
@@ -71,10 +70,19 @@ class Endings(SharedStreamProducer):
             self._given.discard(item.broker_payload)  # the others are told again with the next listing
 
 
-def _describe(listener: Listener, end: End) -> dict[str, Any] | None:
+def _pending(listener: Hearer) -> list[End]:
+    """Nothing while a home that is far away does not answer: the next ring asks again."""
+    try:
+        return listener.pending()
+    except UnreachableError as error:
+        log.warning("Which jobs have ended cannot be asked: %s", error)
+        return []
+
+
+def _describe(listener: Hearer, client: Client, end: End) -> dict[str, Any] | None:
     """None if nothing can be told of it: now, or ever."""
     try:
-        ending = describe(listener.home, end)
+        ending = describe(client, end)
     except (AirExecutorError, OSError) as error:  # the next listing tells of it again
         log.warning("The end of %s (attempt %d) cannot be told yet: %s", end.job, end.attempt, error)
         return None
@@ -84,19 +92,18 @@ def _describe(listener: Listener, end: End) -> dict[str, Any] | None:
     return ending
 
 
-def describe(home: Home, end: End) -> dict[str, Any] | None:
+def describe(client: Client, end: End) -> dict[str, Any] | None:
     """What is told of the end of a job; None if the job is gone.
 
     `{"job", "id", "attempt", "state", "reason", "pipeline", "labels", "result"}`: of an attempt that another one has
     followed already only the state is known.
     """
-    client = AirExecutorClient(home.root)
     try:
         job = client.get_job(end.job)
     except NotFoundError:
         return None
     current = job.attempt == end.attempt and job.state.terminal
-    state = job.state if current else _state_of_attempt(home, end)
+    state = job.state if current else _state_of_attempt(client, end)
     if state is None:
         return None
     return {
@@ -111,9 +118,9 @@ def describe(home: Home, end: End) -> dict[str, Any] | None:
     }
 
 
-def _state_of_attempt(home: Home, end: End) -> model.JobState | None:
+def _state_of_attempt(client: Client, end: End) -> model.JobState | None:
     """How an earlier attempt ended, as the job's history has it."""
-    for event in journal.read(home.job(end.job).events):
+    for event in client.events(end.job):
         if event.get("event") == "job" and event.get("attempt") == end.attempt:
             for state in model.TERMINAL_JOB_STATES:
                 if event.get("to") == state.value:
@@ -121,7 +128,7 @@ def _state_of_attempt(home: Home, end: End) -> model.JobState | None:
     return None
 
 
-def _result(client: AirExecutorClient, job: model.Job) -> dict[str, Any]:
+def _result(client: Client, job: model.Job) -> dict[str, Any]:
     try:
         result = client.outcome(job.name)["result"]
     except AirExecutorError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,25 @@ from airflow.sdk.bases.hook import BaseHook
 
 from air_executor import validation
 from air_executor.errors import AirExecutorError, HomeError, InvalidNameError, SettingsError
+from air_executor.remote import address
 from airflow_plugin import config
 
 if TYPE_CHECKING:
-    from air_executor.client import AirExecutorClient
+    from air_executor.clients import Client
+    from air_executor.remote.client import RemoteClient
+    from airflow_plugin.ways import Way
 
 DEFAULT_CONNECTION = "air_executor_default"
 CONNECTION_TYPE = "air_executor"
-WEB = ("http", "https", "http://", "https://")
+WEB = ("http", "https")
 
 
 @dataclass(frozen=True)
 class Target:
     """Where jobs go, and what is taken for them if nothing else is said."""
 
-    home: Path
+    home: Path | None
+    """The directory; None: it is behind an `address`."""
     named: bool = False
     """Whether somebody wrote it into a connection: then it must be there already."""
     environment: str | None = None
@@ -36,7 +40,23 @@ class Target:
     queue: str | None = None
     """Where jobs go that name no queue; None: where the tasks of Airflow go that name none."""
     poll_interval: float | None = None
-    """Seconds between looks where changes of files are not told; None: the core's own choice."""
+    """Seconds between looks over HTTP, and where changes of files are not told; None: the core's own choice."""
+    address: str | None = None
+    """Of the HTTP API."""
+    token: str | None = field(default=None, repr=False)
+    organization: str | None = None
+    """A label of every job."""
+    jitter: float | None = None
+    """By what part of it the time between looks over HTTP is longer or shorter."""
+    verify: bool | str | None = None
+    """Over HTTP: the file with the certificates that are trusted, or False: all are."""
+    allow_plain: bool | None = None
+    """Whether the token may go to another host without TLS."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of every job."""
+        return {"organization": self.organization} if self.organization else {}
 
 
 class AirJobHook(BaseHook):
@@ -74,15 +94,27 @@ class AirJobHook(BaseHook):
                 raise
             return Target(configured_home())
         target = read_connection(self.air_conn_id, connection, configured_home)
-        if target.named:
+        if target.named and target.home is not None:
             _check_there(self.air_conn_id, target.home)
         return target
 
-    def get_conn(self) -> AirExecutorClient:
+    def get_conn(self) -> Client:
         """The client of the home; raises as `target`."""
-        from air_executor.client import AirExecutorClient
+        return self.find_way().client
 
-        return AirExecutorClient(self.target.home)
+    def find_way(self, poll_interval: float | None = None) -> Way:
+        """The way to the home; raises as `target`.
+
+        Args:
+            poll_interval: instead of the connection's.
+        """
+        from air_executor.client import AirExecutorClient
+        from airflow_plugin.ways import FileWay, HttpWay
+
+        interval = poll_interval or self.target.poll_interval
+        if self.target.address is not None:
+            return HttpWay(open_remote(self.air_conn_id, self.target, interval))
+        return FileWay(AirExecutorClient(self.target.home), interval)
 
     @property
     def queue(self) -> str:
@@ -96,6 +128,8 @@ class AirJobHook(BaseHook):
         from airflow.sdk.exceptions import AirflowException
 
         try:
+            if self.target.home is None:
+                return True, examine_remote(open_remote(self.air_conn_id, self.target), self.queue)
             return True, examine(self.target.home, self.queue)
         except (AirExecutorError, AirflowException) as error:
             return False, str(error)
@@ -123,15 +157,88 @@ def read_connection(conn_id: str, connection: Any, default: Any = configured_hom
     if connection.conn_type != CONNECTION_TYPE:
         raise SettingsError(f"{where} is of the type {connection.conn_type!r}; {CONNECTION_TYPE!r} is needed")
     host, extra = (connection.host or "").strip(), _extra(where, connection)
-    if (connection.schema or "").lower() in WEB or host.lower().startswith(("http:", "https:")):
-        raise SettingsError(f"{where} names a web address; for now a home is a directory that this host can reach")
+    url = _address(where, connection, host)
     return Target(
-        home=_home(where, host) if host else default(),
+        home=None if url else _home(where, host) if host else default(),
         named=bool(host),
         environment=_text(where, extra, "environment"),
         queue=_queue(where, _text(where, extra, "queue")),
         poll_interval=_seconds(where, extra, "poll_interval"),
+        **(_over_http(where, connection, extra, url) if url else {}),
     )
+
+
+def _address(where: str, connection: Any, host: str) -> str | None:
+    """The web address, which people may give as a whole or in fields; None: it is a directory."""
+    schema = (connection.schema or "").strip().lower().removesuffix("://")
+    if not host.lower().startswith(("http:", "https:")):
+        if schema not in WEB:
+            return None
+        if not host or "/" in host:
+            raise SettingsError(f"{where} has the schema {schema} and no host; give https://host:port as its host")
+        host = f"{schema}://{host}"
+    authority = host.partition("://")[2].partition("/")[0]
+    if connection.port and not authority.rpartition("]")[2].rpartition(":")[1]:
+        host = host.replace(authority, f"{authority}:{connection.port}", 1)
+    return host
+
+
+def _over_http(where: str, connection: Any, extra: Mapping[str, Any], url: str) -> dict[str, Any]:
+    allow_plain = _choice(where, extra, "allow_plain")
+    try:
+        checked = address.check(url, allow_plain=bool(allow_plain))
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    if not (connection.password or "").strip():
+        raise SettingsError(f"{where} has no password; give it the token that `air-executor token create` has printed")
+    return {
+        "address": checked,
+        "token": connection.password.strip(),
+        "organization": _text(where, extra, "organization"),
+        "jitter": _part(where, extra, "jitter"),
+        "verify": _verify(where, extra),
+        "allow_plain": allow_plain,
+    }
+
+
+def open_remote(conn_id: str, target: Target, poll_interval: float | None = None) -> RemoteClient:
+    """The client of a home behind an HTTP API.
+
+    Raises:
+        SettingsError: what the connection says cannot be used.
+    """
+    from air_executor.remote.client import JITTER, RemoteClient
+
+    try:
+        return RemoteClient(
+            str(target.address),
+            target.token,
+            verify=target.verify,
+            allow_plain=target.allow_plain,
+            poll_interval=poll_interval,
+            jitter=JITTER if target.jitter is None else target.jitter,
+        )
+    except SettingsError as error:
+        raise SettingsError(f"the connection {conn_id!r}: {error}") from None
+
+
+def examine_remote(client: RemoteClient, queue: str) -> str:
+    """Say who would run a job of that queue.
+
+    Raises:
+        RemoteError: the API does not answer, or refuses the token.
+        HomeError: the token allows too little, or nobody would run the job.
+    """
+    scopes = client.health().get("scopes") or []
+    if "admin" not in scopes and (missing := [each for each in ("submit", "cancel") if each not in scopes]):
+        raise HomeError(f"{client.address} answers, but its token lacks the scope {' and '.join(missing)}")
+    found: dict[str, Any] = next((each for each in client.queues() if each["name"] == queue), {})
+    if not found.get("served_by"):
+        raise HomeError(
+            f"{client.address} can be used, but no runner serves its queue {queue!r}; start one on its host"
+        )
+    paused = ", and is paused" if found["paused"] else ""
+    return f"{client.address} can be used; its queue {queue!r} is served by {found['served_by']} runners{paused}"
 
 
 def examine(home: Path, queue: str) -> str:
@@ -218,3 +325,40 @@ def _seconds(where: str, extra: Mapping[str, Any], name: str) -> float | None:
     if not 0 < seconds < math.inf:
         raise SettingsError(f"{where}: {name} must be a number of seconds above 0, not {str(value)[:40]!r}")
     return seconds
+
+
+def _part(where: str, extra: Mapping[str, Any], name: str) -> float | None:
+    value = extra.get(name)
+    if value in (None, ""):
+        return None
+    try:
+        part = float(value)
+    except (TypeError, ValueError):
+        part = -1.0
+    if not 0 <= part < 1:
+        raise SettingsError(f"{where}: {name} must be a number from 0 to below 1, not {str(value)[:40]!r}")
+    return part
+
+
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _choice(where: str, extra: Mapping[str, Any], name: str) -> bool | None:
+    value = extra.get(name)
+    if value in (None, ""):
+        return None
+    found = _WORDS.get(str(value).strip().lower())
+    if found is None:
+        raise SettingsError(f"{where}: {name} must be true or false, not {str(value)[:40]!r}")
+    return found
+
+
+def _verify(where: str, extra: Mapping[str, Any]) -> bool | str | None:
+    """A path, or whether certificates are checked."""
+    value = extra.get("verify")
+    if isinstance(value, str) and value.strip() and value.strip().lower() not in _WORDS:
+        path = Path(value.strip()).expanduser()
+        if not path.is_file():
+            raise SettingsError(f"{where}: verify must be a file with certificates, or false; {path} is no file")
+        return str(path)
+    return _choice(where, extra, "verify")

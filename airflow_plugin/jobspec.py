@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from air_executor import definitions, model, pipelines, store, validation
+from air_executor import definitions, model, store, validation
 from air_executor.errors import InvalidJobError
 from air_executor.slurm import options as slurm_options
 
 if TYPE_CHECKING:
-    from air_executor.client import AirExecutorClient
+    from air_executor.clients import Client
 
 OPTIONS = ("priority", "max_parallel", "memory_mb", "output_mb", "on_failure", "slurm")
 """Fields of a job that a DAG may give; None leaves what the pipeline says."""
@@ -86,9 +86,7 @@ def of_tasks(name: str, tasks: Any) -> store.Submission:
     return store.Submission(model.Job(name=name), to_tasks(tasks))
 
 
-def of_pipeline(
-    client: AirExecutorClient, name: str, pipeline: str, params: Params, environment: str | None
-) -> store.Submission:
+def of_pipeline(client: Client, name: str, pipeline: str, params: Params, environment: str | None) -> store.Submission:
     """The job of a pipeline, without what the DAG adds.
 
     Args:
@@ -97,7 +95,7 @@ def of_pipeline(
     Raises:
         InvalidInputError, NotFoundError: there is no such pipeline, or the parameters are not in order.
     """
-    blueprint = pipelines.load(client.home, pipeline).blueprint
+    blueprint = client.find_pipeline(pipeline).blueprint
     chosen = params.environment or (environment if blueprint.environments else None)
     return client.pipeline(pipeline, params=params.choose(blueprint.params), environment=chosen, job_name=name)
 

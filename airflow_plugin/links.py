@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk.bases.operatorlink import BaseOperatorLink
@@ -23,12 +22,14 @@ class AirJobLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address; none as long as the operator has no job."""
-        job = getattr(operator, "job_shown", None)
+        job = getattr(operator, "job_linked", None)
         return job_address(job) if job else ""
 
 
-def is_shown(home: Path) -> bool:
-    """Whether `pages` answers for the jobs of a home: it knows that of the executor alone."""
+def is_shown(home: str | None) -> bool:
+    """Whether `pages` answers for the jobs of a home: it knows that of the executor alone, and none over HTTP."""
+    if home is None:
+        return False
     from airflow_plugin.hook import configured_home
 
     return os.path.realpath(home) == os.path.realpath(configured_home())

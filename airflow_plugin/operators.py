@@ -12,17 +12,17 @@ from airflow.configuration import conf
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from air_executor import existing, model, pauses, runners
-from air_executor.awaiting import JobWatch
+from air_executor import existing, model
 from air_executor.errors import AirExecutorError, InvalidJobError
-from airflow_plugin import correlation, jobspec, waits
+from airflow_plugin import correlation, jobspec
 from airflow_plugin.hook import DEFAULT_CONNECTION, AirJobHook
 from airflow_plugin.links import AirJobLink, is_shown, job_address
 
 if TYPE_CHECKING:
     from air_executor import store
-    from air_executor.client import AirExecutorClient
+    from air_executor.clients import Client
     from airflow_plugin.triggers import AirJobTrigger
+    from airflow_plugin.ways import Way
 
 
 class AirJobOperator(BaseOperator):
@@ -131,19 +131,27 @@ class AirJobOperator(BaseOperator):
         self.on_failure = on_failure
         self.slurm = slurm
         self.job_shown: str | None = None
+        """The job that is cancelled when the task is stopped."""
+        self.job_linked: str | None = None
+        """The job to which the link leads."""
         self.time_limit: float | None = None
         self._stopped = False
         self._stopper = ""
 
     @cached_property
     def hook(self) -> AirJobHook:
-        """The way to the home."""
+        """The connection."""
         return AirJobHook(self.air_conn_id)
 
     @cached_property
-    def client(self) -> AirExecutorClient:
+    def way(self) -> Way:
+        """The way to the home."""
+        return self.hook.find_way(self.poll_interval)
+
+    @property
+    def client(self) -> Client:
         """The client of the home."""
-        return self.hook.get_conn()
+        return self.way.client
 
     def pre_execute(self, context: Any) -> None:
         """Take `execution_timeout` over before Airflow sets its alarm: the job's own limit ends it, and says why.
@@ -200,7 +208,7 @@ class AirJobOperator(BaseOperator):
             self._cancel(job.name, "its Airflow task was stopped")
         self._show(context, job.name)
         self.log.info("The job %s was %s: %s, attempt %d", job.name, how, job.state, job.attempt)
-        self.log.info("Its files are in %s", self.client.home.job(job.name).root)
+        self.log.info("%s", self.way.place(job.name))
         if how == existing.Step.TAKE.value:
             self.log.info('It does not run again; with on_existing="restart" it would')
         if not job.state.terminal:
@@ -221,7 +229,12 @@ class AirJobOperator(BaseOperator):
             submission = jobspec.of_pipeline(self.client, name, self.pipeline, params, self.hook.target.environment)
         job = submission.job
         job.trigger = model.Trigger.OPERATOR.value
-        job.labels = {**job.labels, **(self.labels or {}), **correlation.labels(context)}
+        job.labels = {
+            **job.labels,
+            **(self.labels or {}),
+            **self.hook.target.labels,
+            **correlation.labels(context),
+        }
         queue = self.job_queue or (job.queue if job.queue != model.DEFAULT_QUEUE else self.hook.queue)
         jobspec.apply_options(job, self._options(), queue=queue, time_limit=self.time_limit)
         return submission
@@ -249,25 +262,21 @@ class AirJobOperator(BaseOperator):
         if self.deferrable:
             self.defer(trigger=self._trigger(job), method_name="resume")
         self.client.yield_to(job)
-        watch = JobWatch.shared(self.client.home, self._poll_interval)
-        if not waits.wait(watch, job.name, job.attempt, self.timeout):
+        if not self.way.wait(job, self.timeout):
             self._give_up(job.name)
         return self.client.get_job(job.name)
-
-    @property
-    def _poll_interval(self) -> float | None:
-        return self.poll_interval or self.hook.target.poll_interval
 
     def _trigger(self, job: model.Job) -> AirJobTrigger:
         from airflow_plugin.triggers import AirJobTrigger
 
         return AirJobTrigger(
-            home=str(self.client.home.root),
+            home=self.way.home,
+            air_conn_id=self.air_conn_id,
             job_name=job.name,
             once=True,
             attempt=job.attempt,
             stopper=self._stopper,
-            poll_interval=self._poll_interval,
+            poll_interval=self.poll_interval or self.hook.target.poll_interval,
             deadline=None if self.timeout is None else time.time() + self.timeout,
         )
 
@@ -293,16 +302,15 @@ class AirJobOperator(BaseOperator):
     def _show(self, context: Any, name: str) -> None:
         """Let others find the job while it runs; later Airflow itself stores the link."""
         self.job_shown = name if self.wait_for_completion else None
+        self.job_linked = name if is_shown(self.way.home) else None
         context["ti"].xcom_push(key="job", value=name)
-        if is_shown(self.client.home.root):
+        if self.job_linked:
             context["ti"].xcom_push(key=AirJobLink().xcom_key, value=job_address(name))
 
     def _warn_unserved(self, queue: str) -> None:
-        home = self.client.home
-        if (paused := pauses.describe(home, queue)) is not None:
-            self.log.warning("The job waits: %s", paused)
-        elif runners.unserved(home, [queue]):
-            command = runners.start_command(home, queue)
-            self.log.warning(
-                "No runner serves the queue %r of %s, so the job waits; start one: %s", queue, home.root, command
-            )
+        try:
+            obstacle = self.way.obstacle(queue)
+        except (AirExecutorError, OSError) as error:
+            obstacle = f"Whether something keeps the job from starting is not known: {error}"
+        if obstacle:
+            self.log.warning("%s", obstacle)

@@ -51,8 +51,8 @@ _CONNECTION: dict[str, Any] = {
         "hidden-fields": ["schema", "login", "port", "extra"],
         "relabeling": {"host": "Home", "password": "Token"},
         "placeholders": {
-            "host": "/var/lib/airflow/.air-executor (empty: that of the executor)",
-            "password": "for homes behind a web address, which are to come; leave it empty",
+            "host": "/var/lib/airflow/.air-executor, or https://air.example.org:8470 (empty: that of the executor)",
+            "password": "for a web address: what air-executor token create has printed",
         },
     },
     "conn-fields": {
@@ -68,8 +68,28 @@ _CONNECTION: dict[str, Any] = {
         },
         "poll_interval": {
             "label": "Poll interval",
-            "description": "Seconds between looks at jobs where changes of files are not told, as on NFS.",
+            "description": "Seconds between looks over HTTP, and where changes of files are not told, as on NFS.",
             "schema": {"type": ["number", "null"], "minimum": 0.1},
+        },
+        "jitter": {
+            "label": "Jitter",
+            "description": "Over HTTP: by what part of it that time is longer or shorter, by chance. Empty: 0.2.",
+            "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 0.99},
+        },
+        "organization": {
+            "label": "Organization",
+            "description": "Over HTTP: a label of every job that is submitted with this connection.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "verify": {
+            "label": "Certificates",
+            "description": "Over HTTPS: a file with the certificates that may have signed the server's, or false.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "allow_plain": {
+            "label": "Allow http://",
+            "description": "true: the token may go to another host without TLS, where others can read it.",
+            "schema": {"type": ["string", "null"]},
         },
     },
 }

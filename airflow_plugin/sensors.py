@@ -15,10 +15,11 @@ from air_executor import model
 from air_executor.errors import InvalidInputError, NotFoundError
 from airflow_plugin import correlation
 from airflow_plugin.hook import DEFAULT_CONNECTION, AirJobHook
-from airflow_plugin.links import AirJobLink
+from airflow_plugin.links import AirJobLink, is_shown
 
 if TYPE_CHECKING:
-    from air_executor.client import AirExecutorClient
+    from air_executor.clients import Client
+    from airflow_plugin.ways import Way
 
 FAILED_STATES = (model.JobState.FAILED.value, model.JobState.CANCELLED.value)
 
@@ -58,16 +59,22 @@ class AirJobSensor(BaseSensorOperator):
         self.must_exist = must_exist
         self.failed_states = list(failed_states)
         self.job_shown: str | None = None
+        self.job_linked: str | None = None
 
     @cached_property
     def hook(self) -> AirJobHook:
-        """The way to the home."""
+        """The connection."""
         return AirJobHook(self.air_conn_id)
 
     @cached_property
-    def client(self) -> AirExecutorClient:
+    def way(self) -> Way:
+        """The way to the home."""
+        return self.hook.find_way()
+
+    @property
+    def client(self) -> Client:
         """The client of the home."""
-        return self.hook.get_conn()
+        return self.way.client
 
     def execute(self, context: Any) -> Any:
         """Wait in the way that was asked for."""
@@ -98,6 +105,7 @@ class AirJobSensor(BaseSensorOperator):
             self.log.info("There is no job %s yet", self.job)
             return False
         self.job_shown = job.name
+        self.job_linked = job.name if is_shown(self.way.home) else None
         if not job.state.terminal:
             self.log.info("The job %s is %s", job.name, job.state)
             if self.mode == "poke" and not self.deferrable:
@@ -115,7 +123,8 @@ class AirJobSensor(BaseSensorOperator):
         from airflow_plugin.triggers import AirJobTrigger
 
         trigger = AirJobTrigger(
-            home=str(self.client.home.root),
+            home=self.way.home,
+            air_conn_id=self.air_conn_id,
             job_name=self.job_shown or correlation.chosen_name(self.job),
             once=True,
             poll_interval=self.hook.target.poll_interval,

@@ -1,6 +1,7 @@
 """What waits for jobs in Airflow's triggerer: for one job of a deferred task, or for all of a name or a pipeline.
 
-One watch of a home serves all triggers of a process, and nothing is asked of anybody while no job ends.
+One watch of a home serves all triggers of a process, and nothing is asked of anybody while no job ends. Over HTTP, one
+request serves all triggers of a connection.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Collection, Hashable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from air_executor import awaiting, model
+from air_executor import awaiting, model, store
 from air_executor.client import AirExecutorClient
-from air_executor.errors import AirExecutorError, InvalidInputError, NotFoundError
-from air_executor.listeners import Listener
-from air_executor.paths import Home, find_home
-from airflow_plugin import waits
+from air_executor.errors import AirExecutorError, HomeError, InvalidInputError, NotFoundError
+from air_executor.paths import Home
 from airflow_plugin.hook import DEFAULT_CONNECTION, AirJobHook
+from airflow_plugin.ways import FileWay, Hearer, Way
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
+
+    from air_executor.clients import Client
 
 LOOK_INTERVAL = 5.0
 """Seconds between looks for a job that does not exist yet."""
@@ -43,9 +46,9 @@ class AirJobTrigger(BaseEventTrigger):
         job_name: the name of a job.
         pipeline: the name of a pipeline, instead.
         states: the ends that count.
-        home: the directory; None: that of the connection.
+        home: the directory; None: what the connection says, which the triggerer asks for: a token is never stored.
         air_conn_id: a connection of the type `air_executor`.
-        poll_interval: seconds between looks where changes of files are not told.
+        poll_interval: seconds between looks over HTTP, and where changes of files are not told.
         once: wait for the one job `job_name`.
         attempt: with `once`, which attempt's end; None: whichever is found.
         stopper: with `once`, who asks for the job's cancellation when Airflow stops the task; None: nobody does.
@@ -88,7 +91,8 @@ class AirJobTrigger(BaseEventTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and its arguments."""
         names = ["job_name", "home", "poll_interval"]
-        names += ["once", "attempt", "stopper", "deadline"] if self.once else ["pipeline", "states", "air_conn_id"]
+        names += ["once", "attempt", "stopper", "deadline"] if self.once else ["pipeline", "states"]
+        names += ["air_conn_id"] if self.home is None or not self.once else []
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -116,35 +120,43 @@ class AirJobTrigger(BaseEventTrigger):
             await asyncio.to_thread(lambda: self.find_listener().forget())
 
     def _cancel(self) -> None:
-        client = AirExecutorClient(self.home)
         try:
+            client = self.find_way().client
             job = client.get_job(str(self.job_name))
             if self.attempt in (None, job.attempt):
                 client.cancel(job.name, by=self.stopper, why="its deferred Airflow task was stopped")
         except (AirExecutorError, OSError) as error:
             self.log.warning("The job %s cannot be cancelled: %s", self.job_name, error)
 
+    def find_way(self) -> Way:
+        """The way to the home; raises as `AirJobHook.target`. May ask Airflow, so not in the event loop."""
+        if self.home is not None:
+            return FileWay(AirExecutorClient(self.home), self.poll_interval)
+        return AirJobHook(self.air_conn_id).find_way(self.poll_interval)
+
     # --- A deferred task ---
 
     async def _wait(self) -> dict[str, Any]:
-        client = AirExecutorClient(self.home)
-        watch = awaiting.JobWatch.shared(client.home, self.poll_interval)
+        way = await asyncio.to_thread(self.find_way)
+        looks = way.home is not None  # over HTTP, the first look is that of the watch, for all that wait
         while True:
             try:
-                job = await asyncio.to_thread(self._look, client)
-            except OSError as error:  # of a file server, or too many open files: nothing is known of the job
+                job = await asyncio.to_thread(self._look, way.client) if looks else None
+            except (OSError, HomeError) as error:  # of a file server, or of a network: nothing is known of the job
                 self.log.warning("The job %s cannot be looked at, trying again: %s", self.job_name, error)
                 await asyncio.sleep(LOOK_INTERVAL)
                 continue
             left = math.inf if self.deadline is None else self.deadline - time.time()
-            if self._is_over(job) or left <= 0:
+            if looks and (self._is_over(job) or left <= 0):
                 return self._event(job)
-            if job is None:
+            if job is None and way.home is not None:
                 await asyncio.sleep(min(LOOK_INTERVAL, left))
             else:
-                await waits.wait_async(watch, job.name, self.attempt, None if left == math.inf else left)
+                name = job.name if job else str(self.job_name)
+                await way.wait_async(name, self.attempt, None if left == math.inf else left)
+            looks = True
 
-    def _look(self, client: AirExecutorClient) -> model.Job | None:
+    def _look(self, client: Client) -> model.Job | None:
         try:
             return client.get_job(str(self.job_name))
         except NotFoundError:
@@ -183,7 +195,7 @@ class AirJobTrigger(BaseEventTrigger):
         from airflow_plugin.endings import Endings
 
         trigger = cls(**kwargs)
-        return Endings(trigger.find_listener)
+        return Endings(trigger.find_ends)
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
         """The ends that count; Airflow confirms the others as soon as they are passed over."""
@@ -191,8 +203,17 @@ class AirJobTrigger(BaseEventTrigger):
             if ending["state"] in self.states:
                 yield TriggerEvent(ending)  # type: ignore[no-untyped-call]
 
-    def find_listener(self) -> Listener:
+    def find_listener(self) -> Hearer:
         """Who hears of the ends; raises as `AirJobHook.target`. Asks Airflow, so not in the event loop."""
-        home = Home(find_home(self.home) if self.home is not None else AirJobHook(self.air_conn_id).target.home)
+        return self._listener_of(self.find_way())
+
+    def _listener_of(self, way: Way) -> Hearer:
         kind, name = ("job", self.job_name) if self.pipeline is None else ("pipeline", self.pipeline)
-        return Listener(home, kind, str(name), self.listener_id())
+        return way.listener(kind, str(name), self.listener_id())
+
+    def find_ends(self) -> tuple[Hearer, Client]:
+        """The same, and who says more of an end."""
+        way = self.find_way()
+        if way.home is not None:
+            store.ensure_home(Home(Path(way.home)))
+        return self._listener_of(way), way.client

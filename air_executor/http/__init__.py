@@ -17,6 +17,7 @@
 `logs`          routes: what tasks wrote
 `ends`          routes: ends of runs, for those who follow them
 `places`        routes: pipelines, queues, health
+`programs`      routes: many runs at once, and what a pipeline would run, for our own client
 ==============  =====================================================================
 
 Only this package imports FastAPI, Starlette, pydantic and uvicorn, and of it only `tokens` and `limits` are to be

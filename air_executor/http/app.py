@@ -15,7 +15,7 @@ from starlette.routing import Match, Route
 
 from air_executor import __version__
 from air_executor.errors import AirExecutorError
-from air_executor.http import access, ends, logs, places, problems, runs, shapes
+from air_executor.http import access, ends, logs, places, problems, programs, runs, shapes
 from air_executor.http.access import Registry
 from air_executor.http.guard import Gate
 from air_executor.http.idempotency import Notes
@@ -32,6 +32,7 @@ _ROUTERS = (
     runs.cancel,
     logs.read,
     ends.read,
+    programs.read,
     places.read,
     places.admin,
     places.free,

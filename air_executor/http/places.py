@@ -83,7 +83,7 @@ async def show_health(request: Request, service: ServiceDep) -> Response:
     if "authorization" not in request.headers:
         access.check_stranger(request)
         return Answer(alive)
-    await access.admit(request, Scope.READ)
+    token = await access.admit(request, Scope.READ)
     found = views.of_health(await run_in_threadpool(service.status))
     found["problems"] = [without(service.home, each) for each in found["problems"]]
-    return Answer({**alive, "version": __version__, **found})
+    return Answer({**alive, "version": __version__, "scopes": list(token.scopes), **found})

@@ -111,6 +111,19 @@ class TasksRequest(Request):
     tasks: Annotated[list[TaskRequest], Field(min_length=1, max_length=MAX_TASKS)]
 
 
+class StatesRequest(Request):
+    """Which runs somebody follows."""
+
+    runs: Annotated[list[Annotated[str, Field(min_length=1, max_length=250)]], Field(max_length=1000)]
+
+
+class PlanRequest(Request):
+    """Values for a pipeline."""
+
+    parameters: Annotated[dict[str, str | int | float | bool], Field(max_length=1000)] = {}
+    environment: Name | None = None
+
+
 # --- Answers ---
 
 
@@ -295,6 +308,38 @@ class Ends(BaseModel):
     ends: list[End]
 
 
+class Standing(BaseModel):
+    """How a run is, for those who wait for its end."""
+
+    name: str
+    state: State
+    attempt: int
+    damaged: bool
+    """Whether its files are: then its attempt is not known."""
+
+
+class States(BaseModel):
+    """How runs are, by what was asked for; null: there is none."""
+
+    runs: dict[str, Standing | None]
+
+
+class Plan(BaseModel):
+    """What a run of a pipeline would be."""
+
+    labels: dict[str, str]
+    queue: str
+    priority: int
+    timeout: float | None
+    memory_mb: int | None
+    output_mb: int | None
+    nice: int
+    max_parallel: int | None
+    on_failure: str
+    slurm: dict[str, Any] | None
+    webhooks: list[str]
+
+
 class Parameter(BaseModel):
     """A parameter of a pipeline."""
 
@@ -373,6 +418,8 @@ class Health(BaseModel):
 
     status: Literal["alive"]
     version: str | None = None
+    scopes: list[str] | None = None
+    """What the token allows."""
     healthy: bool | None = None
     problems: list[str] | None = None
     runners: list[HealthRunner] | None = None

@@ -55,7 +55,7 @@ def serving(root: Path, **options: Any) -> Iterator[Api]:
     """A server for a home, until the end of the `with`."""
     home = Home(root)
     store.ensure_home(home)
-    settings = HttpSettings(port=0, **{"rate": 0.0, "stranger_rate": 0.0, "shutdown": 1.0, **options})
+    settings = HttpSettings(**{"port": 0, "rate": 0.0, "stranger_rate": 0.0, "shutdown": 1.0, **options})
     context = server.check(settings, home)
     bound = server.bind(settings.host, settings.port)
     service = Service(home, settings)

@@ -50,6 +50,8 @@ TABLE = {
     "PUT /ends/{kind}/{name}/{listener}": Case("read", LISTENER),
     "DELETE /ends/{kind}/{name}/{listener}": Case("read", LISTENER),
     "DELETE /ends/{kind}/{name}/{listener}/{run}/{attempt}": Case("read", f"{LISTENER}/nothing/1"),
+    "POST /runs/states": Case("read", "/runs/states", {"runs": ["nothing", "../up"]}),
+    "POST /pipelines/{pipeline}/plan": Case("read", "/pipelines/nothing/plan", {}),
     "GET /pipelines": Case("read", "/pipelines"),
     "GET /pipelines/{pipeline}": Case("read", "/pipelines/nothing"),
     "GET /queues": Case("read", "/queues"),

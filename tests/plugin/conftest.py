@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import json
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from air_executor import store  # noqa: E402
 from air_executor.client import AirExecutorClient  # noqa: E402
 from air_executor.paths import Home  # noqa: E402
 from airflow_plugin.executor import AirExecutor  # noqa: E402
+from tests.http import apart  # noqa: E402
 from tests.plugin import fleet  # noqa: E402
 
 
@@ -64,6 +67,55 @@ def api(home: Home) -> AirExecutorClient:
 def executor(home: Home) -> AirExecutor:
     """A started executor that starts no runner."""
     return fleet.start_executor()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[apart.HttpServers]:
+    """A process that serves homes over HTTP."""
+    process = apart.HttpServers()
+    yield process
+    process.end()
+
+
+FILES, HTTP = "files", "http"
+only_files = pytest.mark.parametrize("way", [FILES], indirect=True)
+"""For what is not there over HTTP, or the same."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How operators, sensors and triggers reach the home."""
+
+    kind: str
+    place: str
+    """The directory or the address."""
+
+    @property
+    def is_http(self) -> bool:
+        return self.kind == HTTP
+
+    def target(self) -> dict[str, Any]:
+        """What a trigger is given."""
+        return {} if self.is_http else {"home": self.place}
+
+    def of(self, stopper: str) -> str:
+        """A pattern of who cancelled a job."""
+        return rf"token a test \([0-9a-f]{{12}}\): for {stopper}" if self.is_http else stopper
+
+
+@pytest.fixture(params=[FILES, HTTP])
+def way(request: pytest.FixtureRequest, home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Way]:
+    """The home, for Airflow's side by its files, or behind an HTTP API alone."""
+    if request.param == FILES:
+        yield Way(FILES, str(home.root))
+        return
+    servers: apart.HttpServers = request.getfixturevalue("servers")
+    with servers.serving(home) as address:
+        extra = {"poll_interval": 0.05}
+        connection = {"conn_type": "air_executor", "host": address, "password": apart.token(home), "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_AIR_EXECUTOR_DEFAULT", json.dumps(connection))
+        monkeypatch.setenv("AIRFLOW__AIR_EXECUTOR__BASE_PATH", str(tmp_path / "not the home"))
+        yield Way(HTTP, address)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from air_executor.errors import HomeError, SettingsError
 from air_executor.paths import Home
 from airflow_plugin import hook, provider
 from airflow_plugin.hook import AirJobHook
+from tests.http import apart
+from tests.plugin import fleet
 
 SECRET = "s3cr3t-t0ken"
 
@@ -79,8 +81,19 @@ def test_a_connection_that_points_nowhere_is_an_error(connect: Any, tmp_path: Pa
     ("fields", "message"),
     [
         ({"conn_type": "postgres", "host": "db"}, "is of the type 'postgres'; 'air_executor' is needed"),
-        ({"host": "https://air.example.org"}, "names a web address"),
-        ({"host": "air.example.org", "schema": "https"}, "names a web address"),
+        ({"host": "http://air.example.org"}, "has no TLS"),
+        ({"host": "air.example.org", "schema": "http"}, "has no TLS"),
+        ({"schema": "https"}, "has the schema https and no host"),
+        ({"host": "https://"}, "is no web address"),
+        ({"host": "https://me:pw@air.example.org"}, "holds a user or a password"),
+        ({"host": "https://air.example.org", "password": ""}, "has no password; give it the token"),
+        ({"host": "https://air.example.org", "extra": '{"jitter": 1}'}, "jitter must be a number from 0 to below 1"),
+        (
+            {"host": "https://air.example.org", "extra": '{"verify": "/none"}'},
+            "verify must be a file",
+        ),
+        ({"host": "https://air.example.org", "extra": '{"allow_plain": "maybe"}'}, "allow_plain must be true or false"),
+        ({"host": "https://air.example.org", "extra": '{"organization": 1}'}, "organization must be text, not int"),
         ({"host": "jobs"}, "must be an absolute path, not 'jobs'"),
         ({"host": "/tmp", "extra": '{"poll_interval": "often"}'}, "poll_interval must be a number of seconds above 0"),
         ({"host": "/tmp", "extra": '{"poll_interval": -1}'}, "poll_interval must be a number of seconds above 0"),
@@ -90,9 +103,53 @@ def test_a_connection_that_points_nowhere_is_an_error(connect: Any, tmp_path: Pa
 )
 def test_what_cannot_be_understood_is_an_error(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        hook.read_connection("here", connection(password=SECRET, **fields))
+        hook.read_connection("here", connection(**{"password": SECRET, **fields}))
     assert message in str(caught.value) and "'here'" in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"host": "https://air.example.org:8470"}, "https://air.example.org:8470"),
+        ({"host": "https://air.example.org", "port": 8470}, "https://air.example.org:8470"),
+        ({"host": "https://air.example.org:1/below/", "port": 8470}, "https://air.example.org:1/below"),
+        ({"host": "air.example.org", "schema": "https", "port": 8470}, "https://air.example.org:8470"),
+        ({"host": "AIR.example.org", "schema": "HTTPS"}, "https://air.example.org"),
+        ({"host": "http://127.0.0.1:8470/api/v1"}, "http://127.0.0.1:8470"),
+        ({"host": "https://[fd00::1]", "port": 8470}, "https://[fd00::1]:8470"),
+        ({"host": "http://air", "extra": '{"allow_plain": true}'}, "http://air"),
+    ],
+)
+def test_a_connection_says_which_web_address(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], url: str) -> None:
+    target = hook.read_connection("here", connection(password=SECRET, **fields))
+    assert (target.address, target.home, target.token, target.named) == (url, None, SECRET, True)
+    assert SECRET not in repr(target)
+    monkeypatch.setenv("AIRFLOW_CONN_HERE", connection(password=SECRET, **fields).get_uri())
+    assert AirJobHook("here").target.address == url
+    client = AirJobHook("here").get_conn()
+    assert client.address == url and SECRET not in repr(client) + repr(vars(client))
+
+
+def test_what_a_connection_says_of_all_that_goes_over_it() -> None:
+    extra = {"organization": "sales", "jitter": "0.5", "poll_interval": 3, "verify": "false", "environment": "prod"}
+    found = hook.read_connection("here", connection(host="https://air", password=SECRET, extra=json.dumps(extra)))
+    assert (found.labels, found.jitter, found.poll_interval) == ({"organization": "sales"}, 0.5, 3.0)
+    assert (found.verify, found.environment, found.allow_plain) == (False, "prod", None)
+
+
+def test_the_button_asks_the_api(connect: Any, home: Home, servers: apart.HttpServers) -> None:
+    fleet.serve(home, "default")
+    with servers.serving(home) as url:
+        worked, words = connect(host=url, password=apart.token(home)).test_connection()
+        assert worked and words == f"{url} can be used; its queue 'default' is served by 1 runners"
+        for fields, why in (
+            ({"password": apart.token(home), "extra": {"queue": "other"}}, "no runner serves its queue 'other'"),
+            ({"password": apart.token(home, "read")}, "its token lacks the scope submit and cancel"),
+            ({"password": "ax_none"}, "refuses the token"),
+        ):
+            worked, words = connect(host=url, **fields).test_connection()
+            assert not worked and why in words and "ax_" not in words.replace("ax_<id>", "")
 
 
 def test_the_button_says_who_would_run_a_job(connect: Any, home: Home) -> None:
@@ -122,7 +179,7 @@ def test_airflow_knows_the_type_and_its_form() -> None:
     assert (found.hook_name, found.hook_class_name) == ("Air-Executor", "airflow_plugin.hook.AirJobHook")
     assert found.connection_id_attribute_name == "air_conn_id" and found.connection_testable
     widgets = {name.removeprefix("extra__air_executor__") for name in manager.connection_form_widgets}
-    assert {"environment", "queue", "poll_interval"} <= widgets
+    assert {"environment", "queue", "poll_interval", "organization", "jitter", "verify", "allow_plain"} <= widgets
     behaviour = manager.field_behaviours["air_executor"]
     assert behaviour["relabeling"] == {"host": "Home", "password": "Token"}
     assert "extra" in behaviour["hidden_fields"]

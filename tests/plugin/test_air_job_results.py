@@ -14,6 +14,8 @@ from air_executor.paths import Home
 from airflow_plugin.operators import AirJobOperator
 from tests.plugin import tasks
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 @pytest.fixture(autouse=True)
 def safeguard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ from air_executor.paths import Home
 from airflow_plugin.decorators import read_returned
 from airflow_plugin.sensors import AirJobSensor
 from tests.plugin import tasks
+from tests.plugin.conftest import only_files
 
+pytestmark = pytest.mark.usefixtures("way")
 TRUE = [{"id": "only", "command": "true"}]
 
 
@@ -105,6 +107,7 @@ def test_the_function_says_which_tasks(home: Home, api: AirExecutorClient) -> No
     ]
 
 
+@only_files
 def test_what_a_function_may_return() -> None:
     assert read_returned([model.Task("true", id="a")]) == {"tasks": [{"command": "true", "id": "a"}]}
     assert read_returned({"tasks": TRUE, "labels": {"a": "b"}}) == {"tasks": TRUE, "labels": {"a": "b"}}

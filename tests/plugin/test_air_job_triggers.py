@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +18,17 @@ from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 from air_executor import model, store, testing
 from air_executor.awaiting import JobWatch
 from air_executor.client import AirExecutorClient
+from air_executor.clients import Client
 from air_executor.errors import InvalidInputError
 from air_executor.paths import Home
+from air_executor.remote.watch import RunWatch
 from airflow_plugin import endings, triggers
+from airflow_plugin.hook import AirJobHook
 from airflow_plugin.triggers import AirJobTrigger
+from airflow_plugin.ways import HttpWay
+from tests.plugin.conftest import Way, only_files
 
+pytestmark = pytest.mark.usefixtures("way")
 CLEAN, FAILED = AdvanceOutcome(acked=1, failed=0), AdvanceOutcome(acked=0, failed=1)
 SECONDS = 20.0
 
@@ -29,8 +37,8 @@ def submit(api: AirExecutorClient, name: str, **labels: str) -> model.Job:
     return api.submit(store.Submission(model.Job(name=name, labels=labels), [model.Task("true", id="only")]))
 
 
-def once(home: Home, name: str, **given: Any) -> AirJobTrigger:
-    return AirJobTrigger(home=str(home.root), job_name=name, once=True, **given)
+def once(way: Way, name: str, **given: Any) -> AirJobTrigger:
+    return AirJobTrigger(**way.target(), job_name=name, once=True, **given)
 
 
 async def first(trigger: AirJobTrigger) -> Any:
@@ -43,9 +51,18 @@ async def within(work: Coroutine[Any, Any, Any]) -> Any:
     return await asyncio.wait_for(work, SECONDS)
 
 
-async def watched(home: Home, count: int) -> None:
+def waits(way: Way) -> int:
+    """How many jobs are waited for, and looked at."""
+    if not way.is_http:
+        return len(JobWatch.shared(Home(Path(way.place)))._waits)
+    found = AirJobHook().find_way()
+    assert isinstance(found, HttpWay)
+    return RunWatch.shared(found.client).waits
+
+
+async def watched(way: Way, count: int) -> None:
     """Wait until so many jobs are waited for."""
-    await asyncio.to_thread(testing.wait_for, lambda: len(JobWatch.shared(home)._waits) == count)
+    await asyncio.to_thread(testing.wait_for, lambda: waits(way) == count)
 
 
 def rebuilt(trigger: AirJobTrigger) -> AirJobTrigger:
@@ -59,12 +76,12 @@ def rebuilt(trigger: AirJobTrigger) -> AirJobTrigger:
 # --- A deferred task ---
 
 
-def test_the_end_of_a_job_is_an_event(home: Home, api: AirExecutorClient) -> None:
+def test_the_end_of_a_job_is_an_event(way: Way, api: AirExecutorClient) -> None:
     job = submit(api, "one")
 
     async def scene() -> Any:
-        waiting = asyncio.create_task(first(rebuilt(once(home, "one", attempt=1))))
-        await watched(home, 1)
+        waiting = asyncio.create_task(first(rebuilt(once(way, "one", attempt=1))))
+        await watched(way, 1)
         await asyncio.to_thread(api.cancel, job.name)
         return await waiting
 
@@ -72,32 +89,32 @@ def test_the_end_of_a_job_is_an_event(home: Home, api: AirExecutorClient) -> Non
     assert event == {"job": "one", "state": "cancelled", "attempt": 1, "timed_out": False, "deadline": None}
 
 
-def test_a_job_that_is_over_is_an_event_at_once(home: Home, api: AirExecutorClient) -> None:
+def test_a_job_that_is_over_is_an_event_at_once(way: Way, api: AirExecutorClient) -> None:
     api.cancel(submit(api, "one").name)
-    assert asyncio.run(within(first(once(home, "one"))))["state"] == "cancelled"
+    assert asyncio.run(within(first(once(way, "one"))))["state"] == "cancelled"
 
 
-def test_a_job_that_was_removed_is_an_event(home: Home, api: AirExecutorClient) -> None:
-    event = asyncio.run(within(first(once(home, "gone", attempt=1))))
+def test_a_job_that_was_removed_is_an_event(way: Way, api: AirExecutorClient) -> None:
+    event = asyncio.run(within(first(once(way, "gone", attempt=1))))
     assert (event["job"], event["state"], event["timed_out"]) == ("gone", None, False)
 
 
 def test_a_job_that_does_not_exist_yet_is_waited_for(
-    home: Home, api: AirExecutorClient, monkeypatch: pytest.MonkeyPatch
+    way: Way, api: AirExecutorClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triggers, "LOOK_INTERVAL", 0.02)
     looks = threading.Event()
 
     class Looking(AirJobTrigger):
-        def _look(self, client: AirExecutorClient) -> model.Job | None:
+        def _look(self, client: Client) -> model.Job | None:
             looks.set()
             return super()._look(client)
 
     async def scene() -> Any:
-        waiting = asyncio.create_task(first(Looking(home=str(home.root), job_name="late", once=True)))
-        await asyncio.to_thread(looks.wait, SECONDS)
+        waiting = asyncio.create_task(first(Looking(**way.target(), job_name="late", once=True)))
+        await (watched(way, 1) if way.is_http else asyncio.to_thread(looks.wait, SECONDS))
         await asyncio.to_thread(submit, api, "late")
-        await watched(home, 1)
+        await watched(way, 1)
         await asyncio.to_thread(api.cancel, "late")
         return await waiting
 
@@ -105,42 +122,43 @@ def test_a_job_that_does_not_exist_yet_is_waited_for(
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_it_gives_up_at_the_deadline(home: Home, api: AirExecutorClient, exists: bool) -> None:
+def test_it_gives_up_at_the_deadline(way: Way, api: AirExecutorClient, exists: bool) -> None:
     if exists:
         submit(api, "slow")
-    event = asyncio.run(within(first(once(home, "slow", deadline=time.time() + 0.1))))
+    event = asyncio.run(within(first(once(way, "slow", deadline=time.time() + 0.1))))
     assert event["timed_out"] and event["state"] == ("waiting" if exists else None)
-    assert JobWatch.shared(home)._waits == {}
+    assert waits(way) == 0
 
 
-def test_stopping_the_task_cancels_the_job(home: Home, api: AirExecutorClient) -> None:
+def test_stopping_the_task_cancels_the_job(way: Way, api: AirExecutorClient) -> None:
     submit(api, "one")
-    asyncio.run(within(once(home, "one", attempt=1, stopper="try 1 of d.t").on_kill()))
+    asyncio.run(within(once(way, "one", attempt=1, stopper="try 1 of d.t").on_kill()))
     job = api.get_job("one")
     assert job.exit is not None
-    assert job.exit.reason == "cancelled by try 1 of d.t: its deferred Airflow task was stopped"
+    by = way.of(r"try 1 of d\.t")
+    assert re.fullmatch(rf"cancelled by {by}: its deferred Airflow task was stopped", job.exit.reason)
 
 
-def test_stopping_the_task_leaves_a_later_attempt_alone(home: Home, api: AirExecutorClient) -> None:
+def test_stopping_the_task_leaves_a_later_attempt_alone(way: Way, api: AirExecutorClient) -> None:
     api.cancel(submit(api, "one").name)
     api.retry("one")
-    asyncio.run(within(once(home, "one", attempt=1, stopper="try 1 of d.t").on_kill()))
+    asyncio.run(within(once(way, "one", attempt=1, stopper="try 1 of d.t").on_kill()))
     assert api.get_job("one").state is model.JobState.WAITING
 
 
-def test_a_sensor_that_is_stopped_cancels_nothing(home: Home, api: AirExecutorClient) -> None:
+def test_a_sensor_that_is_stopped_cancels_nothing(way: Way, api: AirExecutorClient) -> None:
     submit(api, "one")
-    asyncio.run(within(once(home, "one").on_kill()))
+    asyncio.run(within(once(way, "one").on_kill()))
     assert api.get_job("one").state is model.JobState.WAITING
 
 
-def test_the_end_of_the_triggerer_cancels_nothing(home: Home, api: AirExecutorClient) -> None:
+def test_the_end_of_the_triggerer_cancels_nothing(way: Way, api: AirExecutorClient) -> None:
     submit(api, "one")
 
     async def scene() -> None:
-        trigger = once(home, "one", attempt=1, stopper="try 1 of d.t")
+        trigger = once(way, "one", attempt=1, stopper="try 1 of d.t")
         waiting = asyncio.create_task(first(trigger))
-        await watched(home, 1)
+        await watched(way, 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -148,16 +166,16 @@ def test_the_end_of_the_triggerer_cancels_nothing(home: Home, api: AirExecutorCl
 
     asyncio.run(within(scene()))
     assert api.get_job("one").state is model.JobState.WAITING
-    assert JobWatch.shared(home)._waits == {}
+    assert waits(way) == 0
 
 
-def test_many_triggers_have_one_watch_and_one_thread(home: Home, api: AirExecutorClient) -> None:
+def test_many_triggers_have_one_watch_and_one_thread(way: Way, api: AirExecutorClient) -> None:
     names = [submit(api, f"job-{number}").name for number in range(50)]
     before = threading.active_count()
 
     async def scene() -> list[Any]:
-        waiting = [asyncio.create_task(first(once(home, name, attempt=1))) for name in names]
-        await watched(home, len(names))
+        waiting = [asyncio.create_task(first(once(way, name, attempt=1))) for name in names]
+        await watched(way, len(names))
         watching = [thread for thread in threading.enumerate() if thread.name.startswith("ends of")]
         assert len(watching) == 1
         for name in names:
@@ -166,20 +184,22 @@ def test_many_triggers_have_one_watch_and_one_thread(home: Home, api: AirExecuto
 
     events = asyncio.run(within(scene()))
     assert [event["job"] for event in events] == names
-    testing.wait_for(lambda: not JobWatch.shared(home).is_running)
+    testing.wait_for(lambda: waits(way) == 0)
     testing.wait_for(lambda: threading.active_count() <= before)
 
 
-def test_a_deferred_task_has_the_queue_of_its_task_and_no_stream(home: Home) -> None:
-    trigger = once(home, "one")
+@only_files
+def test_a_deferred_task_has_the_queue_of_its_task_and_no_stream(way: Way) -> None:
+    trigger = once(way, "one")
     assert trigger.supports_triggerer_queue and trigger.shared_stream_key() is None
 
 
+@only_files
 @pytest.mark.parametrize(
     "given",
     [{}, {"job_name": "a", "pipeline": "b"}, {"pipeline": "b", "once": True}, {"job_name": "a", "states": ["working"]}],
 )
-def test_what_cannot_be_waited_for_is_refused(given: dict[str, Any]) -> None:
+def test_what_cannot_be_waited_for_is_refused(way: Way, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError):
         AirJobTrigger(**given)
 
@@ -187,8 +207,12 @@ def test_what_cannot_be_waited_for_is_refused(given: dict[str, Any]) -> None:
 # --- Assets ---
 
 
-def watcher(home: Home, **given: Any) -> AirJobTrigger:
-    return AirJobTrigger(**{"home": str(home.root), "pipeline": "nightly", **given})
+def way_client(way: Way) -> Client:
+    return AirJobTrigger(**way.target(), job_name="any", once=True).find_way().client
+
+
+def watcher(way: Way, **given: Any) -> AirJobTrigger:
+    return AirJobTrigger(**{**way.target(), "pipeline": "nightly", **given})
 
 
 def end(api: AirExecutorClient, name: str, **labels: str) -> None:
@@ -208,6 +232,7 @@ async def stream(
         await opened.aclose()  # type: ignore[attr-defined]
 
 
+@only_files
 def test_airflow_takes_it_for_assets() -> None:
     from airflow.sdk import Asset, AssetWatcher
 
@@ -220,8 +245,8 @@ def test_airflow_takes_it_for_assets() -> None:
     assert BaseEventTrigger.hash(path, arguments) == BaseEventTrigger.hash(*rebuilt(trigger).serialize())
 
 
-def test_the_end_of_a_job_of_a_pipeline_is_told_with_what_is_known(home: Home, api: AirExecutorClient) -> None:
-    trigger = watcher(home)
+def test_the_end_of_a_job_of_a_pipeline_is_told_with_what_is_known(way: Way, api: AirExecutorClient) -> None:
+    trigger = watcher(way)
     trigger.find_listener().open()
     end(api, "other", pipeline="weekly")
     end(api, "ours", pipeline="nightly", day="monday")
@@ -241,8 +266,8 @@ def test_the_end_of_a_job_of_a_pipeline_is_told_with_what_is_known(home: Home, a
     assert told["reason"].startswith("cancelled by") and told["id"] == api.get_job("ours").id
 
 
-def test_an_end_that_airflow_has_not_stored_is_told_again(home: Home, api: AirExecutorClient) -> None:
-    trigger = watcher(home, pipeline=None, job_name="ours")
+def test_an_end_that_airflow_has_not_stored_is_told_again(way: Way, api: AirExecutorClient) -> None:
+    trigger = watcher(way, pipeline=None, job_name="ours")
     trigger.find_listener().open()
     end(api, "ours")
 
@@ -260,7 +285,8 @@ def test_an_end_that_airflow_has_not_stored_is_told_again(home: Home, api: AirEx
     assert trigger.find_listener().pending() == []
 
 
-def test_only_the_states_that_count_are_events(home: Home) -> None:
+@only_files
+def test_only_the_states_that_count_are_events(way: Way) -> None:
     async def raw() -> AsyncIterator[Any]:
         for number, state in enumerate(["completed", "failed", "cancelled"]):
             yield {"job": str(number), "state": state}
@@ -268,19 +294,19 @@ def test_only_the_states_that_count_are_events(home: Home) -> None:
     async def scene(trigger: AirJobTrigger) -> list[str]:
         return [event.payload["state"] async for event in trigger.filter_shared_stream(raw())]
 
-    assert asyncio.run(scene(watcher(home))) == ["completed"]
-    assert asyncio.run(scene(watcher(home, states=["failed", "cancelled"]))) == ["failed", "cancelled"]
+    assert asyncio.run(scene(watcher(way))) == ["completed"]
+    assert asyncio.run(scene(watcher(way, states=["failed", "cancelled"]))) == ["failed", "cancelled"]
 
 
-def test_an_earlier_attempt_is_told_as_it_ended(home: Home, api: AirExecutorClient) -> None:
+def test_an_earlier_attempt_is_told_as_it_ended(way: Way, api: AirExecutorClient) -> None:
     end(api, "ours", pipeline="nightly")
     api.retry("ours")
-    told = endings.describe(home, endings.End("ours", 1))
+    told = endings.describe(way_client(way), endings.End("ours", 1))
     assert told is not None and (told["state"], told["attempt"], told["result"]) == ("cancelled", 1, {})
 
 
-def test_a_job_that_is_gone_is_passed_over(home: Home, api: AirExecutorClient) -> None:
-    trigger = watcher(home)
+def test_a_job_that_is_gone_is_passed_over(way: Way, api: AirExecutorClient) -> None:
+    trigger = watcher(way)
     trigger.find_listener().open()
     end(api, "gone", pipeline="nightly")
     assert api.prune(older_than=0) == ["gone"]
@@ -293,11 +319,11 @@ def test_a_job_that_is_gone_is_passed_over(home: Home, api: AirExecutorClient) -
     assert trigger.find_listener().pending() == [("there", 1)]
 
 
-def test_when_no_dag_wants_it_any_more_nobody_listens(home: Home, api: AirExecutorClient) -> None:
-    trigger = watcher(home)
+def test_when_no_dag_wants_it_any_more_nobody_listens(way: Way, home: Home) -> None:
+    trigger = watcher(way)
     trigger.find_listener().open()
     asyncio.run(trigger.cleanup())
-    assert trigger.find_listener().directory.is_dir()  # the triggerer was stopped, and comes back
+    assert len(list(home.listeners.iterdir())) == 1  # the triggerer was stopped, and comes back
     asyncio.run(trigger.on_kill())
     asyncio.run(trigger.cleanup())
-    assert not trigger.find_listener().directory.exists()
+    assert list(home.listeners.iterdir()) == []
