@@ -123,7 +123,15 @@ class AccessError(RemoteError):
 
 
 class UnreachableError(RemoteError, ConnectionError):
-    """The API does not answer, also after several tries; whether it did what was asked for is not known."""
+    """The API does not answer, also after several tries; whether it did what was asked for is not known.
+
+    Attributes:
+        retry_after: after how many seconds one may ask again, if the API said so.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class WaitTimeoutError(AirExecutorError, TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -81,6 +82,12 @@ class RemoteClient:
     def transport(self) -> Transport:
         """How it is asked."""
         return self._transport
+
+    def impatient(self) -> RemoteClient:
+        """One that asks only once, for who asks again and again anyway."""
+        other = copy.copy(self)
+        other._transport = Transport(self._transport.access, patience.ONCE)
+        return other
 
     # --- Creating ---
 

@@ -31,7 +31,7 @@ class RemoteListener:
             raise InvalidInputError(f"a listener listens to one of {', '.join(ends.KINDS)}, not to {kind!r:.60}")
         validation.check_name(f"the {kind} to listen to", name)
         validation.check_name("the id of a listener", listener_id, ends.MAX_ID_BYTES)
-        self._client = client
+        self._client, self._impatient = client, client.impatient()
         self._path = f"/ends/{kind}/{name}/{listener_id}"
         self._shown_at = float("-inf")
         self._watching: dict[Callable[[], None], int] = {}
@@ -57,7 +57,7 @@ class RemoteListener:
     def _look(self) -> bool:
         if time.monotonic() - self._shown_at > SHOWN_EVERY:
             self.open()
-        return bool(self.pending())
+        return bool(self._impatient.transport.ask("GET", self._path)["ends"])
 
     def unwatch(self, told: Callable[[], None]) -> None:
         """Have it called no more; what ends meanwhile is kept."""

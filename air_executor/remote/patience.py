@@ -41,6 +41,8 @@ class Patience:
         return pause if spent + pause <= self.seconds else -1.0
 
 
+ONCE = Patience(tries=1)
+"""For who asks again and again anyway."""
 AT_ONCE = Patience(tries=3, seconds=5.0)
 """For who is about to end, such as a task that was killed."""
 

@@ -168,11 +168,11 @@ class Transport:
             return response
         refusal = answers.to_error(self.url, response.status_code, _problem(response))
         if response.status_code in LATER:
+            asked = retry_after(response.headers.get("retry-after"))
             if not isinstance(refusal, RemoteError):
                 later: AirExecutorError = refusal  # such as a home that cannot be used at this moment
             else:
-                later = UnreachableError(str(refusal))
-            asked = retry_after(response.headers.get("retry-after"))
+                later = UnreachableError(str(refusal), asked)
             return _Later(later, asked, response.status_code in REFUSED_UNDONE)
         raise refusal
 

@@ -29,6 +29,8 @@ FIRST_PAUSE = 0.5
 GROWTH = 1.5
 LONGEST_PAUSE = 60.0
 """Between rounds while the API does not answer."""
+LONGEST_ASKED = 600.0
+"""Of what the API asks for."""
 FEWEST = 4
 """Of how many rounds in which the API did not answer, one is logged."""
 
@@ -55,7 +57,7 @@ class RunWatch:
     """
 
     def __init__(self, client: RemoteClient) -> None:
-        self._client = client
+        self._client = client.impatient()
         self._lock = threading.Lock()
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
@@ -65,6 +67,8 @@ class RunWatch:
         self._pause = FIRST_PAUSE
         self._silent = 0
         """Rounds in a row without an answer."""
+        self._asked = 0.0
+        """Seconds for which the API wants to be left alone."""
 
     @classmethod
     def shared(cls, client: RemoteClient) -> RunWatch:
@@ -133,9 +137,10 @@ class RunWatch:
         while self._is_wanted():
             try:
                 self._round()
-                self._silent = 0
+                self._silent, self._asked = 0, 0.0
             except (UnreachableError, HomeError) as error:
                 self._silent += 1
+                self._asked = min(getattr(error, "retry_after", None) or 0.0, LONGEST_ASKED)
                 if self._silent % FEWEST == 1:
                     log.warning("Nothing is known of the runs that are waited for; asking again: %s", error)
             except Exception:
@@ -166,7 +171,7 @@ class RunWatch:
                 interval, self._pause = self._pause, min(POLL_INTERVAL, self._pause * GROWTH)
         if self._silent:
             interval = max(interval, min(LONGEST_PAUSE, interval * 2 ** min(self._silent, 10)))
-        return patience.jittered(interval, self._client.jitter)
+        return max(self._asked, patience.jittered(interval, self._client.jitter))
 
     def _round(self) -> None:
         with self._lock:

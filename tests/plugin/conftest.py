@@ -80,6 +80,7 @@ def servers() -> Iterator[apart.HttpServers]:
 FILES, HTTP = "files", "http"
 only_files = pytest.mark.parametrize("way", [FILES], indirect=True)
 """For what is not there over HTTP, or the same."""
+only_http = pytest.mark.parametrize("way", [HTTP], indirect=True)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ All of it by the files of the home, and over HTTP.
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,16 +18,18 @@ import pytest
 import structlog
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, TaskDeferred
 
 from air_executor import model, testing
 from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, HomeError, InvalidInputError, JobExistsError
 from air_executor.paths import Home
+from air_executor.remote.client import RemoteClient
 from airflow_plugin import correlation
+from airflow_plugin.links import AirJobLink
 from airflow_plugin.operators import AirJobOperator
 from tests.plugin import tasks
-from tests.plugin.conftest import Way, only_files
+from tests.plugin.conftest import Way, only_files, only_http
 
 pytestmark = pytest.mark.usefixtures("way")
 TRUE = [{"id": "only", "command": "true"}]
@@ -426,6 +431,73 @@ def test_a_job_that_somebody_cancelled_fails_the_task(home: Home, api: AirExecut
     api.cancel(name, by="user somebody")
     with pytest.raises(AirflowException, match="cancelled by user somebody"):
         resume(operator, name)
+
+
+# --- Over HTTP ---
+
+
+@only_http
+def test_what_a_connection_over_http_adds(
+    home: Home, api: AirExecutorClient, pipeline: str, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label of its organization, which no DAG changes; its environment and its queue."""
+    content = json.loads(os.environ["AIRFLOW_CONN_AIR_EXECUTOR_DEFAULT"])
+    content["extra"] = {"organization": "sales", "environment": "dev", "queue": "theirs"}
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", json.dumps(content))
+    given: dict[str, Any] = {"air_conn_id": "elsewhere", "labels": {"organization": "mine", "team": "a"}}
+    operator = AirJobOperator(task_id="work", pipeline=pipeline, pipeline_params={"day": "x"}, **given)
+    job = submit_only(operator, api)
+    assert {
+        "organization": "sales",
+        "environment": "dev",
+        "team": "a",
+        "pipeline": pipeline,
+    }.items() <= job.labels.items()
+    assert job.queue == "theirs"
+    (found,) = api.list_jobs(trigger="operator", labels={"dag_id": "dag", "task_id": "work"})
+    assert found.id == job.id
+
+
+@only_http
+def test_the_token_is_nowhere(home: Home, way: Way) -> None:
+    secret = json.loads(os.environ["AIRFLOW_CONN_AIR_EXECUTOR_DEFAULT"])["password"].rpartition("_")[2]
+    operator = AirJobOperator(task_id="work", tasks=TRUE, deferrable=True)
+    found = tasks.context(operator)
+    with structlog.testing.capture_logs() as lines, pytest.raises(TaskDeferred) as caught:
+        operator._log = None
+        operator.pre_execute(found)
+        operator.execute(found)
+    shown = [lines, found["ti"].pushed, caught.value.trigger.serialize(), operator.hook.target, vars(operator.client)]
+    assert secret not in repr(shown) and way.place in repr(lines)
+    assert caught.value.trigger.serialize()[1]["air_conn_id"] == "air_executor_default"
+    assert AirJobLink().xcom_key not in found["ti"].pushed and AirJobLink().get_link(operator, ti_key=None) == ""
+
+
+@only_http
+def test_a_task_that_is_killed_while_it_asks_cancels_its_job(home: Home, api: AirExecutorClient, way: Way) -> None:
+    """The handler of the signal runs in the middle of another request of the same thread."""
+    operator = AirJobOperator(task_id="work", tasks=TRUE, air_conn_id="air_executor_default")
+    client = operator.client
+    assert isinstance(client, RemoteClient)
+    client.poll_interval = None  # the server tells of the end: the request goes on until then
+
+    def handle(*_: object) -> None:
+        operator.on_kill()
+
+    def kill() -> None:
+        testing.wait_for(lambda: operator.job_shown)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(AirflowException, match="its Airflow task was stopped"):
+            tasks.run(operator)
+    finally:
+        killer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert next(api.list_jobs()).state is model.JobState.CANCELLED
 
 
 # --- What others see ---

@@ -176,7 +176,7 @@ def test_many_triggers_have_one_watch_and_one_thread(way: Way, api: AirExecutorC
     async def scene() -> list[Any]:
         waiting = [asyncio.create_task(first(once(way, name, attempt=1))) for name in names]
         await watched(way, len(names))
-        watching = [thread for thread in threading.enumerate() if thread.name.startswith("ends of")]
+        watching = [each for each in threading.enumerate() if each.name.startswith(f"ends of {way.place}"[:60])]
         assert len(watching) == 1
         for name in names:
             await asyncio.to_thread(api.cancel, name)
