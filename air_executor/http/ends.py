@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import Annotated, Literal
 
 from fastapi import Path
@@ -18,6 +19,7 @@ from air_executor import ends
 from air_executor.awaiting import JobWatch
 from air_executor.http import shapes
 from air_executor.http.documented import NOT_FOUND, router
+from air_executor.http.problems import RETRY_AFTER, Problem
 from air_executor.http.runs import Wait
 from air_executor.http.service import Service, ServiceDep, wake
 from air_executor.http.tokens import Scope
@@ -38,6 +40,8 @@ ListenerId = Annotated[
         description="Tells it from others that listen to the same; choose one that nobody guesses",
     ),
 ]
+MAX_LISTENERS = 1000
+"""Asked for here, in a home: every end of a job looks through their names."""
 WHERE = "/ends/{kind}/{name}/{listener}"
 
 read = router(Scope.READ, "ends")
@@ -50,8 +54,20 @@ def _listener(service: Service, kind: str, name: str, listener: str) -> Listener
 @read.put(WHERE, status_code=204, response_class=Response, responses=NOT_FOUND)
 def listen(service: ServiceDep, kind: Kind, name: Name, listener: ListenerId) -> Response:
     """Begin to listen, or go on; once a week at least, or what was kept is dropped."""
-    _listener(service, kind, name, listener).open()
+    found = _listener(service, kind, name, listener)
+    if not found.directory.is_dir() and _count(service) >= MAX_LISTENERS:
+        detail = f"{MAX_LISTENERS} listen already; one must be dropped first: DELETE what is not needed any more"
+        raise Problem(503, "busy", detail, headers={"Retry-After": str(RETRY_AFTER)})
+    found.open()
     return Response(status_code=204)
+
+
+def _count(service: Service) -> int:
+    try:
+        names = os.listdir(service.home.listeners)  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    return sum(f",{PREFIX}" in name for name in names)
 
 
 @read.get(WHERE, response_model=shapes.Ends)

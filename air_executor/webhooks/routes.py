@@ -69,12 +69,22 @@ def of_home(home: Home) -> Mapping[str, Route]:
     try:
         tables = settings.webhooks(home)
     except SettingsError as error:
-        log.warning("which webhooks are to be told is not clear, going by what was valid before: %s", error)
+        _complain(str(error))
         return {} if kept is None else kept["webhooks"]
     routes = {name: _route(table) for name, table in tables.items()}
     with contextlib.suppress(OSError):  # the next one reads the file, too
         _files.replace_object(home.webhook_routes, {"schema": model.SCHEMA, "config": sign, "webhooks": routes})
     return routes
+
+
+_said: set[str] = set()
+
+
+def _complain(why: str) -> None:
+    """Once in a process: a runner asks every few seconds."""
+    if why not in _said:
+        _said.add(why)
+        log.warning("which webhooks are to be told is not clear, going by what was valid before: %s", why)
 
 
 def check_known(home: Home, names: Collection[str]) -> None:

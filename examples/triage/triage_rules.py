@@ -53,8 +53,8 @@ def is_alert(issue: dict[str, Any]) -> bool:
 
 def alert_text(issue: dict[str, Any]) -> str:
     """One line, with what Slack takes for markup made harmless."""
-    title = issue["title"].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"#{issue['number']} {title} ({', '.join(issue['labels'])}) {issue['url']}"
+    text = f"#{issue['number']} {issue['title']} ({', '.join(issue['labels'])}) {issue['url']}"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _text(item: dict[str, Any], name: str) -> str:

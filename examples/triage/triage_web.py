@@ -97,9 +97,9 @@ def _text(host: str, body: bytes) -> str:
 
 def _refused(host: str, error: urllib.error.HTTPError) -> EndError:
     """What the server said is left out: it may repeat what it was sent."""
-    refused = EndError(f"{host} answered {error.code} {error.reason}", passing=error.code in PASSING)
+    refused = EndError(f"{host} answered {error.code}", passing=error.code in PASSING)
     after = error.headers.get("Retry-After", "")
     error.close()
-    if after.isdigit():
+    if after.isascii() and after.isdecimal():
         refused.pause = float(after)
     return refused

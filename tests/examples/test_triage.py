@@ -5,12 +5,14 @@ The servers are the example's own stub; everything else is real.
 
 from __future__ import annotations
 
+import email.message
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ import triage_files
 import triage_job
 import triage_rules
 import triage_stub
+import triage_web
 
 from air_executor import AirExecutorClient
 from air_executor.paths import Home
@@ -51,6 +54,20 @@ def files(output: Path) -> dict[str, bytes]:
 
 def rows(output: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / name).read_text().splitlines()]
+
+
+def test_nothing_of_an_issue_is_markup() -> None:
+    issue = {"number": 1, "title": "<!here>", "labels": ["<!channel>"], "url": "https://example.org/?a&b"}
+    text = "#1 &lt;!here&gt; (&lt;!channel&gt;) https://example.org/?a&amp;b"
+    assert triage_rules.alert_text(issue) == text
+
+
+@pytest.mark.parametrize(("text", "pause"), [("3", 3.0), ("\u00b2", 0.0), ("-1", 0.0), ("soon", 0.0)])
+def test_a_refusal_is_no_more_than_its_number(text: str, pause: float) -> None:
+    headers = email.message.Message()
+    headers["Retry-After"] = text
+    refused = triage_web._refused("host", urllib.error.HTTPError("http://host/secret", 503, "secret", headers, None))
+    assert (str(refused), refused.pause) == ("host answered 503", pause)
 
 
 def test_a_day_and_the_same_day_again(stub: triage_stub.Stub, settings: pipeline.Settings) -> None:

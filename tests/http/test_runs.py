@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from air_executor import journal, model, store
-from air_executor.http import idempotency
+from air_executor.http import ends, idempotency
 from air_executor.http.idempotency import LABEL, Notes, key_of
 from air_executor.testing import RunnerProcess, running_runner, wait_for
 from tests.http.conftest import BASE, Api, serving
@@ -316,6 +316,15 @@ def test_ends_are_told_until_they_are_dealt_with(api: Api, runner: RunnerProcess
     assert api.ask("DELETE", f"{where}/{name}/1", "read").status_code == 204
     assert api.get(where).json()["ends"] == []
     assert api.ask("DELETE", where, "read").status_code == 204
+
+
+def test_so_many_listen(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends, "MAX_LISTENERS", 1)
+    for listener, status in (("a", 204), ("b", 503), ("a", 204)):
+        assert api.ask("PUT", f"/ends/job/x/{listener}", "read").status_code == status
+    assert api.ask("DELETE", "/ends/job/x/a", "read").status_code == 204
+    assert api.ask("PUT", "/ends/job/x/b", "read").status_code == 204
+    assert api.ask("DELETE", "/ends/job/x/b", "read").status_code == 204
 
 
 def test_queues_are_paused_and_resumed(api: Api, runner: RunnerProcess) -> None:

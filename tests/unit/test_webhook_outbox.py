@@ -214,6 +214,13 @@ def test_an_unknown_webhook_is_refused(home: Home, client: AirExecutorClient) ->
     assert not home.job("a").root.exists()
 
 
+def test_a_mistake_in_the_configuration_is_told_once(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    home.config.write_text("[webhooks.ops]\nurl = 1\n")
+    for _ in range(3):
+        assert routes.of_home(home) == {}
+    assert len(caplog.messages) == 1 and "ops] url must be a text" in caplog.text
+
+
 def test_a_name_of_the_longest_kind_has_room(home: Home, client: AirExecutorClient) -> None:
     name = "n" * 200
     submit(client, name)
