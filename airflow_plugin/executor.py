@@ -151,7 +151,7 @@ class AirExecutor(Guarded, BaseExecutor):
                 taken.append(submission.job.queue)
                 self._taken(workload, submission)
             elif answer.verdict is handover.Verdict.REFUSED:
-                self._refuse(keys.key_of(workload), answer.why)
+                self._refuse(workload, answer.why)
             else:
                 self._safely("metrics", self._metrics.postponed)
                 self.log.debug("The job %s is handed over later: %s", name, answer.why)
@@ -161,10 +161,10 @@ class AirExecutor(Guarded, BaseExecutor):
         try:
             return jobs.submission(workload, site.options, site.home, site.server)
         except InvalidInputError as error:
-            self._refuse(keys.key_of(workload), str(error))
+            self._refuse(workload, str(error))
         except Exception as error:  # one workload that cannot be built must not keep all others waiting
             self.log.exception("No job can be made of the workload %s", keys.key_of(workload))
-            self._refuse(keys.key_of(workload), f"no job can be made of it: {type(error).__name__}: {error}")
+            self._refuse(workload, f"no job can be made of it: {type(error).__name__}: {error}")
         return None
 
     def _taken(self, workload: Any, submission: store.Submission) -> None:
@@ -172,7 +172,7 @@ class AirExecutor(Guarded, BaseExecutor):
         keys.take_from_queue(self, key)
         self.running.add(key)
         moment, subject = time.monotonic(), keys.subject_of(workload)
-        log_path = workload.log_path if keys.is_task(workload) else None
+        log_path = keys.log_path_of(workload)
         entry = Entry(job.name, key, job.queue, job.external_id, subject, log_path, token_since=moment)
         self._ledger.add(entry)
         self._stops.forget(job.name)
@@ -181,11 +181,13 @@ class AirExecutor(Guarded, BaseExecutor):
         if workload.running_state is not None:
             self.running_state(key)
 
-    def _refuse(self, key: Any, why: str) -> None:
+    def _refuse(self, workload: Any, why: str) -> None:
+        key = keys.key_of(workload)
         keys.take_from_queue(self, key)
         self._safely("metrics", self._metrics.refused)
         self.log.error("No job was submitted for %s: %s", key, why)
         self._tell(key, "job refused", why)
+        self._safely("a task's log", tasknotes.tell_refusal, keys.log_path_of(workload), why)
         self.fail(key, info=why)
 
     # --- What became of them ---
@@ -253,6 +255,7 @@ class AirExecutor(Guarded, BaseExecutor):
     def _report(self, entry: Entry, report: Report, job: model.Job | None = None) -> None:
         """Tell Airflow what became of a workload, and its statistics what became of the job."""
         self._close(entry)
+        site = self._door.site
         others_run = len(self.running) > 1  # where none does, nothing else would end the wait
         awaited = not (entry.known and report.tell is Tell.SUCCESS and self._has_free_slots() and others_run)
         self._rounds.news |= awaited
@@ -260,7 +263,7 @@ class AirExecutor(Guarded, BaseExecutor):
             self.log.info("The job %s: %s", entry.name, report.reason)
             event = "job failed" if report.tell is Tell.FAILED else "job stopped"
             self._tell(entry.key, event, f"{entry.name}: {report.reason}")
-            if job is not None and report.tell is Tell.FAILED and (site := self._door.site) is not None:
+            if job is not None and report.tell is Tell.FAILED and site is not None:
                 self._safely("a task's log", tasknotes.tell_end, site.home, entry.log_path, job, report.reason)
         if report.tell is Tell.NOTHING:
             self.running.discard(entry.key)
@@ -269,6 +272,8 @@ class AirExecutor(Guarded, BaseExecutor):
         else:
             super().change_state(entry.key, keys.failure_state(entry.key), report.reason)
         if job is not None:
+            if site is not None:
+                self._safely("a task's log", tasknotes.take_back, site.home, entry.log_path, job)
             self._safely("metrics", self._metrics.ended, job)
 
     def _check_queues(self, site: Site, now: float) -> None:
@@ -281,11 +286,16 @@ class AirExecutor(Guarded, BaseExecutor):
             for entry in stuck.entries:
                 if not entry.warned:
                     entry.warned = True
-                    self._tell(entry.key, "job waits", f"{entry.name}: {stuck.why}")
+                    self._tell_wait(entry, stuck.why)
         for entry, why in obstacles.find_stuck_in_slurm(site.home, self._ledger):
             entry.stuck = True
-            self._tell(entry.key, "job waits", f"{entry.name}: {why}")
-            self._safely("a task's log", tasknotes.tell_wait, entry.log_path, entry.name, why)
+            self._tell_wait(entry, why)
+        for entry, why in obstacles.find_unanswered(site.home, self._ledger):
+            self._tell_wait(entry, why)
+
+    def _tell_wait(self, entry: Entry, why: str) -> None:
+        self._tell(entry.key, "job waits", f"{entry.name}: {why}")
+        self._safely("a task's log", tasknotes.tell_wait, entry.log_path, entry.name, why)
 
     def _tend(self, site: Site) -> None:
         self._tender.tick(site.home, self.jwt_generator)

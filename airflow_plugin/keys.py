@@ -99,6 +99,11 @@ def subject_of(workload: Any) -> Any:
     return workload.callback.id if is_callback(workload) else workload.connection_test_id
 
 
+def log_path_of(workload: Any) -> str | None:
+    """Where Airflow has the log of a workload's task; None if it is no task."""
+    return workload.log_path if is_task(workload) else None
+
+
 def is_task(workload: Any) -> bool:
     """Whether a workload is a task's."""
     return isinstance(workload, workloads.ExecuteTask)

@@ -30,6 +30,8 @@ class Entry:
     """Whether somebody was told that nobody takes jobs from its queue."""
     stuck: bool = False
     """Whether somebody was told that Slurm does not start it."""
+    outage: str | None = None
+    """Since when Slurm did not answer, when it was last looked whether somebody is to be told."""
     announced: bool = False
     """Whether the success of its task is on its way to Airflow."""
     followed: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from air_executor import pauses, runners, spool, store
+from air_executor import model, pauses, runners, spool, store
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
@@ -42,6 +42,25 @@ def find_stuck_in_slurm(home: Home, ledger: Ledger) -> Iterator[tuple[Entry, str
             for entry in filter(None, known):
                 if not entry.stuck and (why := _stuck_in_slurm(home, entry.name)):
                     yield entry, why
+
+
+def find_unanswered(home: Home, ledger: Ledger) -> Iterator[tuple[Entry, str]]:
+    """The jobs of an executor that wait for a Slurm that does not answer; each is told once in every outage."""
+    for each in condition.read_all(home):
+        if (why := standing.away(each)) is None:
+            continue
+        for entry in filter(None, (ledger.get(name) for name in spool.claimed(home, each.runner))):
+            if entry.outage != (outage := each.trouble_since or ""):
+                entry.outage = outage
+                if _waits(home, entry.name):
+                    yield entry, why
+
+
+def _waits(home: Home, name: str) -> bool:
+    try:
+        return store.read(home, name).state is model.JobState.WAITING
+    except (AirExecutorError, OSError):  # it is over, or damaged: others tell of that
+        return False
 
 
 def _stuck_in_slurm(home: Home, name: str) -> str | None:

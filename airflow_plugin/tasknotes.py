@@ -1,4 +1,4 @@
-"""What an executor adds to the log of a task that people open in Airflow: why its job waits or ended.
+"""What an executor adds to the log of a task that people open in Airflow: why its job waits or ended, or never was.
 
 Airflow shows of a try the file `<base_log_folder>/<log_path>` and all files whose names begin with it. The supervising
 process writes the first, if there ever is one; what is said here goes into one beside it, so that two hosts never write
@@ -43,13 +43,20 @@ def tell_end(home: Home, path: str | None, job: model.Job, why: str) -> None:
     where = _inside(path)
     if where is None or job.exit is None:
         return
-    has_log, in_slurm = where.exists(), record.read(home.job(job.name), job.attempt) is not None
-    here = job.runner is None or job.runner.host == processes.host()
-    if not is_wanted(job.exit.kind, has_log=has_log, may_be_served=not (here or in_slurm)):
+    has_log, in_slurm = where.exists(), _is_in_slurm(home, job)
+    if not is_wanted(job.exit.kind, has_log=has_log, may_be_served=not (_is_here(job) or in_slurm)):
         return
     said = [] if has_log else _tail(home.job(job.name).log(jobs.TASK_ID))
     node = [line for log in record.logs(home, job) for line in _tail(log)] if in_slurm else []
     write(where, [*said, *node, f"The job {job.name} failed: {why}"])
+
+
+def _is_here(job: model.Job) -> bool:
+    return job.runner is None or job.runner.host == processes.host()
+
+
+def _is_in_slurm(home: Home, job: model.Job) -> bool:
+    return record.read(home.job(job.name), job.attempt) is not None
 
 
 def is_wanted(kind: ExitKind, *, has_log: bool, may_be_served: bool) -> bool:
@@ -60,6 +67,28 @@ def is_wanted(kind: ExitKind, *, has_log: bool, may_be_served: bool) -> bool:
         may_be_served: whether one may be on another host that serves logs.
     """
     return kind is not ExitKind.EXIT_CODE if has_log else not may_be_served
+
+
+def tell_refusal(path: str | None, why: str) -> None:
+    """Say why a task failed for which there never was a job.
+
+    Raises:
+        OSError: Airflow's folder of logs refused.
+    """
+    if (where := _inside(path)) is not None:
+        write(where, [f"No job was submitted: {why}"])
+
+
+def take_back(home: Home, path: str | None, job: model.Job) -> None:
+    """Remove what was said while a job waited, if that would hide a log that another host serves.
+
+    Raises:
+        OSError: Airflow's folder of logs, or the home, refused.
+    """
+    if _is_here(job) or (where := _inside(path)) is None or where.exists():
+        return
+    if (note := _beside(where)).exists() and not _is_in_slurm(home, job):
+        note.unlink(missing_ok=True)
 
 
 def tell_wait(path: str | None, name: str, why: str) -> None:
@@ -81,11 +110,15 @@ def write(where: Path, lines: Sequence[str], level: str = "error") -> None:
     from airflow.sdk.log import init_log_file
 
     base = _base()
-    path = init_log_file(str((where.parent / f"{where.name}{SUFFIX}").relative_to(base)))
+    path = init_log_file(str(_beside(where).relative_to(base)))
     levels = ["info"] * (len(lines) - 1) + [level]
     text = "".join(_line(line, level) for line, level in zip(lines, levels, strict=True))
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def _beside(where: Path) -> Path:
+    return where.parent / f"{where.name}{SUFFIX}"
 
 
 def _line(text: str, level: str) -> str:

@@ -235,6 +235,14 @@ def waits(found: JobStanding | None, job: model.Job) -> str | None:
     return f"in Slurm: {found.says}{stuck}"
 
 
+def away(found: Condition) -> str | None:
+    """Why the jobs wait that a runner has for Slurm, if it is for Slurm's silence. Pure."""
+    if found.trouble is None:
+        return None
+    since = f" since {found.trouble_since}" if found.trouble_since else ""
+    return f"Slurm has not answered{since} ({found.trouble}): it is asked again, and what has not begun waits for it"
+
+
 def read_waits(home: Home, job: model.Job) -> str | None:
     """Why a job that a runner has for Slurm has not started; None if it waits for something else, or does not wait."""
     if job.state is not model.JobState.WAITING:
@@ -242,9 +250,8 @@ def read_waits(home: Home, job: model.Job) -> str | None:
     found = read_job(home, job)
     for each in condition.read_all(home):
         if os.path.lexists(home.claims(each.runner) / job.name):
-            if each.trouble is not None:
-                since = f" since {each.trouble_since}" if each.trouble_since else ""
-                return f"Slurm has not answered{since} ({each.trouble}): it waits until Slurm does"
+            if why := away(each):
+                return why
             limited = f"; {_no_more(*each.limits)}" if each.limits else ""
             return waits(found, job) or f"it is to be submitted to Slurm{limited}"
     return waits(found, job)

@@ -156,6 +156,46 @@ def test_a_task_that_slurm_never_starts_says_so_while_it_waits(
     assert [event for event, _ in fleet.events_of(executor)] == ["job waits"]
 
 
+def test_a_task_that_was_refused_says_so(executor: AirExecutor, task: Any, read: Read) -> None:
+    ti = task.ti.model_copy(update={"executor_config": {"slurm": {"time": "abc"}}})
+    assert fleet.hand_over(executor, task.model_copy(update={"ti": ti})) == []
+    [(level, text)] = read("failed")
+    assert level == "error" and text.startswith("No job was submitted: ") and "'time' must be minutes" in text
+
+
+def test_a_task_says_once_in_each_outage_that_slurm_does_not_answer(
+    executor: AirExecutor, home: Home, task: Any, read: Read
+) -> None:
+    fleet.serve(home, "default")
+    [name] = fleet.hand_over(executor, task)
+    fleet.claim(home, name)
+    later = NOW.replace("04:05", "05:00")
+    for since in (NOW, NOW, later, None):
+        trouble = "squeue did not answer within 30 s" if since else None
+        condition.write(home, condition.Condition(fleet.RUNNER, NOW, trouble=trouble, trouble_since=since))
+        executor._next_queues = 0.0
+        executor.sync()
+    for (_, text), since in zip(read("queued"), (NOW, later), strict=True):
+        assert f"waits: Slurm has not answered since {since} (squeue did not answer within 30 s)" in text
+
+
+def test_a_task_in_a_queue_that_nobody_serves_says_so_until_another_host_has_its_log(
+    executor: AirExecutor, home: Home, log_folder: Path, read: Read
+) -> None:
+    fleet.serve(home, "default")
+    [name] = fleet.hand_over(executor, fleet.make_task(queue="slrum"))
+    for _ in range(2):
+        executor._next_queues = 0.0
+        executor.sync()
+    [(level, text)] = read("queued")
+    assert level == "warning" and "no living runner serves the queue 'slrum'" in text
+    with fleet.begin(home, name) as job:
+        fleet.end(job, fleet.ended(1, "the body failed"))
+    on_host(home, name, "far-away")
+    executor.sync()
+    assert list(log_folder.rglob(f"*{tasknotes.SUFFIX}")) == [], "it would hide what that host serves"
+
+
 @pytest.mark.parametrize("path", [None, "", "../x.log", "/etc/x.log", "a/../../x.log"])
 def test_nothing_is_written_outside_of_the_folder(
     home: Home, log_folder: Path, tmp_path: Path, path: str | None

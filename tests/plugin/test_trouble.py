@@ -44,7 +44,10 @@ BELOW: list[tuple[Any, str]] = [
     (keys, "take_from_queue"),
     (results, "report"),
     (obstacles, "find_stuck_in_slurm"),
+    (obstacles, "find_unanswered"),
     (tasknotes, "tell_end"),
+    (tasknotes, "tell_refusal"),
+    (tasknotes, "take_back"),
     (AirExecutor, "log_task_event"),
 ]
 
