@@ -36,6 +36,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 SHOWN_PATH = 300
+_TWO_ENDS = frozenset({b"content-length", b"transfer-encoding"})
+"""Of a request with both, a proxy may see another end, and so another request after it."""
 _SECRET = re.compile(r"(ax_[0-9a-f]{12})_\w+")
 
 
@@ -72,6 +74,11 @@ class Gate:
             detail = f"{self._settings.max_requests} requests are being answered; try again later"
             refusal = Problem(503, "busy", detail, headers={"Retry-After": str(RETRY_AFTER)})
             await refusal.response()(scope, receive, answer.send)
+            return
+        if {name for name, _ in scope["headers"]} >= _TWO_ENDS:
+            detail = "a request has either Content-Length or Transfer-Encoding"
+            unclear = Problem(400, "bad-request", detail, headers={"Connection": "close"})
+            await unclear.response()(scope, receive, answer.send)
             return
         try:
             await self._app(scope, receive, answer.send)

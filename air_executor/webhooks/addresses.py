@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
+_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
+"""Those of Amazon, Alibaba, Microsoft and Oracle that are not link-local."""
 _NAT64, _OLD = IPv6Network("64:ff9b::/96"), IPv6Network("::/96")
 _TRANSLATED = (_NAT64, _OLD)
 """IPv6 addresses whose last 32 bits are an IPv4 address: those of NAT64, and an old form."""
@@ -24,8 +26,8 @@ def why_not(text: str, *, allow_private: bool) -> str | None:
 
     Args:
         text: an address as the system writes it, also one with a zone such as `fe80::1%eth0`.
-        allow_private: whether this host and private networks are allowed. Link-local addresses (metadata services
-            among them), multicast and addresses that are no host's are never.
+        allow_private: whether this host and private networks are allowed. Link-local addresses, metadata
+            services, multicast and addresses that are no host's are never.
     """
     try:
         address = ip_address(text.partition("%")[0])
@@ -57,6 +59,8 @@ def _all_of(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Addres
 
 def _kind(address: IPv4Address | IPv6Address) -> str | None:
     """What an address is that is not everybody's; Python counts most of these as private, too."""
+    if address in _METADATA:
+        return "the metadata service of a cloud"
     if address.is_unspecified:
         return "the address of no host"
     if address.is_multicast:

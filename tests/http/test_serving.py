@@ -95,6 +95,12 @@ def test_a_body_is_measured_as_it_comes(narrow: Api) -> None:
     assert b" 413 " in _exchange(narrow, _head(narrow, "Transfer-Encoding: chunked"), chunk, chunk)
 
 
+def test_a_request_has_one_end(narrow: Api) -> None:
+    both = _head(narrow, "Content-Length: 4", "Transfer-Encoding: chunked")
+    answer = _exchange(narrow, both + b"0\r\n\r\n" + f"GET {BASE}/health HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_a_client_that_is_slow_is_not_waited_for(narrow: Api) -> None:
     assert b" 408 " in _exchange(narrow, _head(narrow, "Content-Length: 100"), b"{")
     assert _exchange(narrow, b"GET /api") == b""

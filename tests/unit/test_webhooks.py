@@ -126,6 +126,8 @@ def test_a_body_that_is_no_event_is_refused(body: bytes) -> None:
         ("::ffff:0:7f00:1", "reserved"),
         ("64:ff9b:1::7f00:1", "reserved"),
         ("4000::1", "reserved"),
+        ("fd00:ec2::254", "metadata"),
+        ("::ffff:100.100.100.200", "metadata"),
         ("example", "no address"),
     ],
 )
