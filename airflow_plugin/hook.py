@@ -237,8 +237,9 @@ def examine_remote(client: RemoteClient, queue: str) -> str:
         raise HomeError(
             f"{client.address} can be used, but no runner serves its queue {queue!r}; start one on its host"
         )
+    served = "a runner" if found["served_by"] == 1 else f"{found['served_by']} runners"
     paused = ", and is paused" if found["paused"] else ""
-    return f"{client.address} can be used; its queue {queue!r} is served by {found['served_by']} runners{paused}"
+    return f"{client.address} can be used; its queue {queue!r} is served by {served}{paused}"
 
 
 def examine(home: Path, queue: str) -> str:

@@ -6,6 +6,7 @@ It reads lines of JSON from its standard input, and answers each with one: `serv
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -27,8 +28,14 @@ class HttpServers:
     """The process."""
 
     def __init__(self) -> None:
+        # A process whose environment names a home ends with all that is of that home.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIR")}
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
 
     def ask(self, **said: Any) -> Any:

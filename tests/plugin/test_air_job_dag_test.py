@@ -1,4 +1,4 @@
-"""`dag.test()`, with which people try their DAGs: the examples, in this process, deferred or not."""
+"""`dag.test()`, with which people try their DAGs: the examples, in this process, deferred or not, also over HTTP."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from airflow.sdk import DAG
 from air_executor import testing
 from air_executor.client import AirExecutorClient
 from air_executor.paths import Home
+from tests.plugin.conftest import Way
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -39,9 +40,13 @@ def find_dag(name: str) -> DAG:
     return bag.dags[name]
 
 
-@pytest.mark.parametrize("name", ["job_with_operator", "job_deferrable"])
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("job_with_operator", "files"), ("job_deferrable", "files"), ("job_deferrable", "http")],
+    indirect=["way"],
+)
 def test_an_example_runs(
-    name: str, database: Any, runner: testing.RunnerProcess, api: AirExecutorClient, home: Home
+    name: str, way: Way, database: Any, runner: testing.RunnerProcess, api: AirExecutorClient, home: Home
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Airflow warns of here is not about us

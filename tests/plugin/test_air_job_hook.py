@@ -142,7 +142,7 @@ def test_the_button_asks_the_api(connect: Any, home: Home, servers: apart.HttpSe
     fleet.serve(home, "default")
     with servers.serving(home) as url:
         worked, words = connect(host=url, password=apart.token(home)).test_connection()
-        assert worked and words == f"{url} can be used; its queue 'default' is served by 1 runners"
+        assert worked and words == f"{url} can be used; its queue 'default' is served by a runner"
         for fields, why in (
             ({"password": apart.token(home), "extra": {"queue": "other"}}, "no runner serves its queue 'other'"),
             ({"password": apart.token(home, "read")}, "its token lacks the scope submit and cancel"),
