@@ -66,6 +66,8 @@ class RunnerStatus:
     embedded: bool
     load: float | None = None
     """The load average of its host over a minute."""
+    in_slurm: int = 0
+    """How many of the claims that a dead one left are jobs that Slurm has, which go on."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,16 @@ def _runner_troubles(home: Home, status: Status) -> Iterator[Trouble]:
         yield Trouble("runner", f"no runner takes jobs{remedy.why}", remedy.advice, remedy.fix)
     for runner in status.runners:
         if runner.state == "dead":
-            left = f"the runner {runner.id} is gone and left {_jobs(runner.working)}"
-            yield Trouble("runner", f"{left}; the next one on {runner.host} takes over", _START, status.start)
+            yield Trouble("runner", f"the runner {runner.id} is gone and {_left(runner)}", _START, status.start)
+
+
+def _left(runner: RunnerStatus) -> str:
+    here, there = runner.working - runner.in_slurm, runner.in_slurm
+    in_slurm = f"{_jobs(there)} in Slurm, which {'goes' if there == 1 else 'go'} on"
+    if not here:
+        return f"left {in_slurm}; the next one takes over"
+    left = f"left {_jobs(here)}; the next one on {runner.host} takes over"
+    return f"{left}. It also left {in_slurm}" if there else left
 
 
 def _queue_troubles(home: Home, status: Status) -> Iterator[Trouble]:

@@ -146,7 +146,8 @@ def gather_runners(home: Home, infos: Iterable[runners.RunnerInfo], seen: Sighti
         if seen.is_alive(info):
             found.append(runner_status(info, "draining" if info.draining else "alive", info.working))
         elif left := spool.claimed(home, info.id):
-            found.append(runner_status(info, "dead", len(left)))
+            dead = runner_status(info, "dead", len(left))
+            found.append(dataclasses.replace(dead, in_slurm=standing.read_left(home, info.id)))
     return found
 
 

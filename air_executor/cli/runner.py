@@ -1,7 +1,7 @@
 """`runner start | stop | drain | resume | list`; `runner set`, `show` and `preload` are in modules of their own.
 
 `--json` prints one object for a runner that was started, and a list of {"id", "state", "host", "pid", "queues",
-"slots", "working", "heartbeat_age", "version", "launcher", "embedded"} for `list`; the others print
+"slots", "working", "heartbeat_age", "version", "launcher", "embedded", "in_slurm"} for `list`; the others print
 {"id", "action"}.
 """
 
@@ -137,6 +137,7 @@ def run_start(args: argparse.Namespace) -> int:
 def run_stop(args: argparse.Namespace) -> int:
     """Ask for the end of runners, and wait for it."""
     from air_executor import runners
+    from air_executor.slurm import standing
 
     home = lookup.open_home(args)
     seen = runners.observe(home)
@@ -149,6 +150,8 @@ def run_stop(args: argparse.Namespace) -> int:
         if not args.no_wait:
             _wait_gone(home, info, seen, deadline)
         _report(args, info.id, "is asked to stop" if args.no_wait else "has stopped")
+        if not args.no_wait and not args.json and (left := standing.read_left(home, info.id)):
+            output.say(standing.stay(home, left))
     return 0
 
 
@@ -189,14 +192,14 @@ def run_list(args: argparse.Namespace) -> int:
 
     home = lookup.open_home(args)
     seen = runners.observe(home)
-    found = [facts(info, seen.is_alive(info)) for info in runners.all_runners(home)]
+    found = [_listed(home, info, seen.is_alive(info)) for info in runners.all_runners(home)]
     if args.json:
         output.say_json(found)
         return 0
     rows = [
         (
             each["id"],
-            each["state"],
+            each["state"] + (f", left {output.count(each['in_slurm'], 'job')} in Slurm" if each["in_slurm"] else ""),
             f"{each['host']}:{each['pid']}",
             ",".join(each["queues"]),
             f"{each['working']}/{each['slots']}",
@@ -207,6 +210,12 @@ def run_list(args: argparse.Namespace) -> int:
     headers = ("RUNNER", "STATE", "PROCESS", "QUEUES", "WORKING", "HEARTBEAT")
     output.table(headers, rows, flexible=("RUNNER", "PROCESS", "QUEUES"))
     return 0
+
+
+def _listed(home: Home, info: runners.RunnerInfo, alive: bool) -> dict[str, Any]:
+    from air_executor.slurm import standing
+
+    return {**facts(info, alive), "in_slurm": 0 if alive else standing.read_left(home, info.id)}
 
 
 def facts(info: runners.RunnerInfo, alive: bool = True) -> dict[str, Any]:

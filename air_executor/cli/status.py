@@ -150,7 +150,11 @@ def _slurm(found: Status) -> None:
 
 
 def _answers(standing: Standing) -> str:
-    since = standing.trouble_since if standing.alive and standing.answers is False else None
+    if not standing.alive or standing.answers is None:
+        return standing.sentence
+    if standing.answers:
+        return f"{standing.sentence}, {output.duration(listing.between(standing.answered_at, None))} ago"
+    since = standing.trouble_since
     return standing.sentence + (f", for {output.duration(listing.between(since, None))}" if since else "")
 
 

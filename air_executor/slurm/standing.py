@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from air_executor import model
-from air_executor.paths import Home
+from air_executor import model, spool, store
+from air_executor.errors import AirExecutorError
+from air_executor.paths import Home, command
 from air_executor.slurm import condition, record, states
 from air_executor.slurm.condition import Condition, Pilot, Refusal
 
@@ -255,6 +256,26 @@ def read_waits(home: Home, job: model.Job) -> str | None:
             limited = f"; {_no_more(*each.limits)}" if each.limits else ""
             return waits(found, job) or f"it is to be submitted to Slurm{limited}"
     return waits(found, job)
+
+
+def read_left(home: Home, holder: str) -> int:
+    """How many of somebody's jobs Slurm has, which go on without him."""
+    return sum(_is_there(home, name) for name in spool.claimed(home, holder))
+
+
+def _is_there(home: Home, name: str) -> bool:
+    try:
+        job = store.read(home, name)
+        return not job.state.terminal and record.read(home.job(name), job.attempt) is not None
+    except (AirExecutorError, OSError):
+        return False
+
+
+def stay(home: Home, jobs: int) -> str:
+    """What is said to those who end a runner that has jobs in Slurm."""
+    goes_on = "1 job stays in Slurm and goes on" if jobs == 1 else f"{jobs} jobs stay in Slurm and go on"
+    them = "it" if jobs == 1 else "them"
+    return f"{goes_on}; the next runner takes {them} over. Cancel {them} with: {command(home, 'cancel', 'JOB')}"
 
 
 def to_dict(found: JobStanding | None) -> dict[str, Any] | None:

@@ -8,7 +8,10 @@ import signal
 import socket
 from pathlib import Path
 
+from air_executor import spool
 from air_executor.errors import AirExecutorError
+from air_executor.paths import Home
+from air_executor.slurm import standing
 from dev import background, settings, state, supervisor, terminal
 from dev.checkout import Checkout, Ports
 from dev.demo import Demo
@@ -93,6 +96,9 @@ def _stop(checkout: Checkout, options: argparse.Namespace, screen: terminal.Scre
         screen.say(f"stopped {name}")
     if not stopped:
         screen.say("nothing runs here")
+    home = Home(checkout.home)
+    if left := sum(standing.read_left(home, holder) for holder in spool.holders(home)):
+        screen.say(standing.stay(home, left))
     return 0
 
 

@@ -160,6 +160,24 @@ def test_a_job_that_goes_well(world: World) -> None:
     assert world.slurm.cancelled == []
 
 
+@pytest.mark.parametrize("command", ["submit", "jobs"])
+def test_what_is_at_hand_is_told_while_a_command_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    seen = []
+    answer = getattr(world.slurm, command)
+
+    def hang(*given: Any) -> Any:
+        told = world.told()
+        seen.append((told.to_submit, told.states))
+        return answer(*given)
+
+    monkeypatch.setattr(world.slurm, command, hang)
+    world.submit()
+    world.go_on(2.0)
+    assert seen[0] == ((1, {}) if command == "submit" else (0, {"PENDING": 1}))
+
+
 def test_questions_become_rarer_and_are_one_for_all(world: World) -> None:
     for number in range(20):
         world.submit(f"job-{number}")

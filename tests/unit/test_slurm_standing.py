@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
@@ -84,6 +85,8 @@ def test_status_is_degraded_while_slurm_is_away(home: Home, capsys: pytest.Captu
     runners.write(home, info("r"))
     condition.write(home, WELL)
     assert status.gather(home).verdict is Verdict.HEALTHY
+    assert run(home, "status") == 0
+    assert re.search(r"yes, \S+ ago", capsys.readouterr().out)
     pilot = Pilot("gpu-1", "gpu", "77", "RUNNING", "n7")
     refusals = tuple(Refusal(ago(60), f"job-{n}", "gpu", "invalid partition") for n in range(8))
     told = dataclasses.replace(AWAY, reasons=STUCK.reasons, held_on=1, pilots=(pilot,), refusals=refusals)
@@ -109,6 +112,23 @@ def test_status_is_degraded_while_slurm_is_away(home: Home, capsys: pytest.Captu
         "jobs": 2,
         "stuck": True,
     }
+
+
+def test_what_a_runner_left_in_slurm_goes_on(home: Home, submit: Submit) -> None:
+    runners.write(home, info("dead", GONE))
+    for number in range(3):
+        job = submit(f"job-{number}")
+        spool.claim(home, spool.marker_of(job), "dead")
+        if number:
+            record.write(home.job(job.name), RECORD, durable=False)
+        found = status.gather(home)
+        assert (found.runners[0].working, found.runners[0].in_slurm) == (number + 1, number)
+    [said] = [each for each in found.problems if "is gone" in each]
+    assert "left 1 job; the next one on" in said and "It also left 2 jobs in Slurm, which go on" in said
+    only = dataclasses.replace(found.runners[0], working=1, in_slurm=1)
+    [said] = [each for each in dataclasses.replace(found, runners=[only]).problems if "is gone" in each]
+    assert "is gone and left 1 job in Slurm, which goes on; the next one takes over" in said
+    assert standing.stay(home, 2).startswith("2 jobs stay in Slurm and go on; the next runner takes them over. Cancel")
 
 
 def test_a_runner_that_was_killed_is_told_apart(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:

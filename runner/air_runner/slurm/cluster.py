@@ -84,6 +84,10 @@ class Cluster:
             safely("the jobs in Slurm", self._poll)
         for tracked in [each for each in self._jobs.values() if each.over is not None]:
             safely(f"the end of {tracked.job.name}", self._end, tracked)
+        self._tell_people()
+
+    def _tell_people(self) -> None:
+        """Also before what may hang: what is at hand is to be told meanwhile."""
         safely("what people are told", self._teller.write, list(self._jobs.values()), self._pilots.shown)
 
     def seconds_left(self) -> float | None:
@@ -225,7 +229,10 @@ class Cluster:
 
     def _submit_due(self, now: float) -> None:
         deadline = time.monotonic() + LONGEST
-        for batch in decisions.batches(decisions.ready(self._to_submit(), now)):
+        batches = decisions.batches(decisions.ready(self._to_submit(), now))
+        if batches:
+            self._tell_people()
+        for batch in batches:
             room = self._room
             if batch[0].not_before <= now + decisions.GATHERING and room > 0 and not self._away:
                 self._submit(batch[:room])
@@ -307,6 +314,7 @@ class Cluster:
     # --- What Slurm says ---
 
     def _poll(self) -> None:
+        self._tell_people()
         asked_at = time.monotonic()
         rows = self._teller.ask(self._slurm.jobs)
         news = False
