@@ -135,7 +135,8 @@ class HttpWay:
         found: dict[str, Any] = known.get(queue, {})
         if found.get("paused"):
             paused = found["paused"]
-            return f"The job waits: the queue {queue!r} of {self.client.address} is paused by {paused.get('by')}"
+            why = f": {paused['why']}" if paused.get("why") else ""
+            return f"The job waits: the queue {queue} of {self.client.address} is paused by {paused.get('by')}{why}"
         if found.get("served_by"):
             return None
         return f"No runner serves the queue {queue!r} of {self.client.address}, so the job waits; start one on its host"

@@ -149,8 +149,10 @@ class Transport:
         wait: float,
         urgent: bool,
     ) -> httpx.Response | _Later:
-        import httpx
-
+        try:
+            import httpx
+        except ImportError:
+            raise SettingsError("over HTTP, httpx is needed: pip install 'air-executor[api]'") from None
         limits = httpx.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT, read=ANSWER_TIMEOUT + wait)
         headers = {} if key is None else {"Idempotency-Key": key}
         try:

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,12 @@ def test_a_token_that_is_none_is_refused_before_it_is_sent() -> None:
     for token in ("", "a b", "t\nX: y", "\u00e9"):
         with pytest.raises(SettingsError, match="AIR_EXECUTOR_TOKEN"):
             RemoteClient("https://a", token)
+
+
+def test_without_httpx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(SettingsError, match=r"air-executor\[api\]"):
+        RemoteClient("https://a", "x").get_job("x")
 
 
 def test_a_home_is_no_web_address() -> None:

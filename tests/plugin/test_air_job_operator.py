@@ -20,7 +20,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, TaskDeferred
 
-from air_executor import model, testing
+from air_executor import model, pauses, testing
 from air_executor.client import AirExecutorClient
 from air_executor.errors import AirExecutorError, HomeError, InvalidInputError, JobExistsError
 from air_executor.paths import Home
@@ -294,6 +294,16 @@ def test_a_job_that_nobody_runs_is_warned_of(home: Home, way: Way) -> None:
     (warning,) = [line for line in lines if line["log_level"] == "warning"]
     said = str(warning)
     assert f"No runner serves the queue 'lonely' of {way.place}, so the job waits; start one" in said
+
+
+def test_a_job_in_a_queue_that_is_paused_is_warned_of(home: Home) -> None:
+    pauses.pause(home, "held", by="user somebody", why="repairs")
+    operator = AirJobOperator(task_id="work", tasks=TRUE, job_queue="held", wait_for_completion=False)
+    with structlog.testing.capture_logs() as lines:
+        operator._log = None
+        tasks.run(operator)
+    (warning,) = [line for line in lines if line["log_level"] == "warning"]
+    assert "The job waits: the queue held " in str(warning) and "by user somebody: repairs" in str(warning)
 
 
 def test_it_gives_up_after_its_timeout_and_cancels(home: Home, api: AirExecutorClient) -> None:
