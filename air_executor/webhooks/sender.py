@@ -8,7 +8,9 @@ a moment, up to a minute.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import random
 import threading
 import time
@@ -251,15 +253,16 @@ class Sender:
     def __init__(self, home: Home) -> None:
         self.home = home
         self._ended = threading.Event()
-        self._wake = threading.Event()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Not an event: a signal that interrupts one's `wait` must not `set` it, as both take the same lock."""
         self._threads: dict[str, _Thread] = {}
         self._said: str | None = None
         self._tidied = float("-inf")
 
     def end(self) -> None:
         """From a signal handler or another thread: send nothing more."""
-        self._ended.set()
-        self._wake.set()
+        self._ended.set()  # nobody waits for it
+        self._wake.put(None)
 
     def run(self) -> bool:
         """Until `end`; False if another process of this home sends already.
@@ -271,7 +274,7 @@ class Sender:
         lock = _files.Lock(self.home.webhook_sender_lock)
         if not lock.acquire(wait=LOCK_WAIT):
             return False
-        watch = Watch([self.home.webhooks], self._wake.set)
+        watch = Watch([self.home.webhooks], lambda: self._wake.put(None))
         watch.start()
         log.info("sending the events of webhooks")
         try:
@@ -290,10 +293,16 @@ class Sender:
         """Until there is something to send, or time to look."""
         until = time.monotonic() + interval
         while not self._ended.is_set() and (left := until - time.monotonic()) > 0:
-            self._wake.wait(left)
-            self._wake.clear()
+            self._sleep(left)
             if any(path.name == self.home.webhook_wake.name for path in watch.take()):
                 return
+
+    def _sleep(self, seconds: float) -> None:
+        """Until somebody wakes it, however often, or so long."""
+        with contextlib.suppress(queue.Empty):
+            self._wake.get(timeout=seconds)
+            while True:
+                self._wake.get_nowait()
 
     def _look(self, interval: float) -> None:
         tables = self._read_tables()

@@ -6,10 +6,12 @@ import json
 import runpy
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from air_executor.model import JobState
 from air_executor.paths import Home
 from air_executor.webhooks import events, outbox, transport
 from air_executor.webhooks.delivery import Delivery, Outcome, Verdict
-from air_executor.webhooks.sender import Outlet
+from air_executor.webhooks.sender import Outlet, Sender
 from air_executor.webhooks.tables import WebhookSettings
 from tests.receiver import SECRET, Got, Receiver, new
 
@@ -373,6 +375,30 @@ def test_a_state_that_is_no_longer_wanted_is_not_sent(home: Home, receiver: Rece
     put(home, "a,1")
     assert outlet(home, receiver, states=("failed",)).round(NEVER) is None
     assert receiver.got == [] and outbox.stems(home, "ops") == []
+
+
+def test_a_signal_ends_the_sender_wherever_it_interrupts_it(home: Home) -> None:
+    """As it goes to sleep, holding whatever it holds for that."""
+    sending, signals = Sender(home), iter(range(5))
+
+    def interrupt(frame: FrameType, event: str, _: object) -> Any:
+        above = frame.f_back.f_code.co_name if frame.f_back else ""
+        asleep = frame.f_code.co_name == "_sleep" or (frame.f_code.co_name, above) == ("wait", "_rest")
+        if event == "line" and asleep and next(signals, None) is not None:
+            sending.end()
+        return interrupt
+
+    def run() -> None:
+        sys.settrace(interrupt)
+        try:
+            sending.run()
+        finally:
+            sys.settrace(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_webhook_without_a_table_keeps_its_events(home: Home) -> None:
