@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from air_executor import pauses, remedies
+from air_executor import pauses, remedies, runners
 from air_executor.paths import Home, command
-from air_executor.slurm import standing
+from air_executor.slurm import failing, standing
 
 _BAD = frozenset({"down", "unhealthy"})
 _START = "start one with"
@@ -68,6 +68,13 @@ class RunnerStatus:
     """The load average of its host over a minute."""
     in_slurm: int = 0
     """How many of the claims that a dead one left are jobs that Slurm has, which go on."""
+    slurm: bool = False
+    """Whether it has Slurm's commands."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no jobs."""
+        return self.state == "draining"
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,8 @@ class QueueStatus:
     """How many live runners take jobs from it."""
     paused: pauses.Pause | None = None
     """Nobody takes jobs from it meanwhile."""
+    slurm: bool = False
+    """Whether its jobs go to Slurm."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,8 @@ def find_troubles(status: Status) -> list[Trouble]:
         *_runner_troubles(home, status),
         *_queue_troubles(home, status),
         *(Trouble("slurm", each.text, each.advice, each.fix) for each in standing.problems(status.slurm)),
+        *_pilot_troubles(home, status),
+        *_command_troubles(home, status),
     ]
 
 
@@ -210,6 +221,28 @@ def _queue_troubles(home: Home, status: Status) -> Iterator[Trouble]:
         elif queue.waiting and not queue.served_by:
             remedy = remedies.for_queue(home, queue.name, status.drained, status.airflow, status.start)
             yield Trouble("queue", f"{waits} and no runner serves it{remedy.why}", remedy.advice, remedy.fix)
+
+
+def _pilot_troubles(home: Home, status: Status) -> Iterator[Trouble]:
+    waiting = {queue.name: queue.waiting for queue in status.queues if not queue.paused}
+    alive = [runner for runner in status.runners if runner.state != "dead"]
+    found = failing.find({each.runner: each.failing for each in status.slurm}, alive)
+    for queue, each in found.items():
+        if jobs := waiting.get(queue, 0):
+            waits = f"{_jobs(jobs)} {'waits' if jobs == 1 else 'wait'} in the queue {queue}"
+            yield Trouble("slurm", f"{waits}, and {failing.describe(each)}", *failing.advise(home, each))
+
+
+def _command_troubles(home: Home, status: Status) -> Iterator[Trouble]:
+    """Runners without Slurm's commands that have to serve a queue of Slurm, as there are none that have them."""
+    for queue in status.queues:
+        serving = [each for each in status.runners if each.state == "alive" and queue.name in each.queues]
+        if queue.slurm and serving and not any(each.slurm for each in serving):
+            who = ", ".join(each.id for each in serving)
+            text = f"no runner that serves the queue {queue.name} ({who}) found Slurm's commands when it started"
+            start = runners.start_command(home, queue.name)
+            advice = "start one that has them (sbatch, squeue, scancel; Debian: slurm-client) with"
+            yield Trouble("slurm", f"{text}: nobody can submit its jobs", advice, start)
 
 
 def _jobs(number: int) -> str:

@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from air_executor import components, model, pauses, remedies, runners, sightings, spool, store
+from air_executor import components, model, pauses, queuetables, remedies, runners, settings, sightings, spool, store
 from air_executor.components import Component
-from air_executor.errors import AirExecutorError, CorruptFileError
+from air_executor.errors import AirExecutorError, CorruptFileError, SettingsError
 from air_executor.health import ComponentStatus, JobStatus, QueueStatus, RunnerStatus, Status
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
@@ -166,6 +166,7 @@ def runner_status(info: runners.RunnerInfo, state: str, working: int) -> RunnerS
         launcher=info.launcher,
         embedded=info.embedded,
         load=info.load,
+        slurm=info.slurm,
     )
 
 
@@ -173,14 +174,24 @@ def gather_queues(home: Home, alive: Sequence[runners.RunnerInfo]) -> list[Queue
     """Queues in which something waits, those that are served, and those that are paused."""
     paused = pauses.all_pauses(home)
     names = {*spool.queues(home), *(queue for info in alive for queue in info.queues), *paused}
+    of_slurm = slurm_queues(home)
     found = []
     for name in sorted(names):
         moments = [marker.queued_at for marker in spool.waiting(home, name)]
         served_by = len(runners.serving(alive, name))
         if moments or served_by or name in paused:
             oldest = max(0.0, time.time() - min(moments)) if moments else None
-            found.append(QueueStatus(name, len(moments), oldest, served_by, paused.get(name)))
+            found.append(QueueStatus(name, len(moments), oldest, served_by, paused.get(name), name in of_slurm))
     return found
+
+
+def slurm_queues(home: Home) -> frozenset[str]:
+    """Those whose jobs go to Slurm, as config.toml says; none while that cannot be read, which others tell of."""
+    try:
+        found = settings.queues(home)
+    except SettingsError:
+        return frozenset()
+    return frozenset(name for name, table in found.items() if table.launcher == queuetables.SLURM)
 
 
 def gather_slurm(home: Home, alive: Iterable[runners.RunnerInfo]) -> list[standing.Standing]:

@@ -287,7 +287,9 @@ class AirExecutor(Guarded, BaseExecutor):
                 if not entry.warned:
                     entry.warned = True
                     self._tell_wait(entry, stuck.why)
-        for entry, why in obstacles.find_stuck_in_slurm(site.home, self._ledger):
+        in_slurm = obstacles.find_stuck_in_slurm(site.home, self._ledger)
+        without = obstacles.find_without_pilots(site.home, self._ledger, site.keeper.seen)
+        for entry, why in (*in_slurm, *without):
             entry.stuck = True
             self._tell_wait(entry, why)
         for entry, why in obstacles.find_unanswered(site.home, self._ledger):

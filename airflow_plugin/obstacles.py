@@ -9,7 +9,7 @@ from air_executor import model, pauses, runners, spool, store
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
-from air_executor.slurm import condition, record, standing, states
+from air_executor.slurm import condition, failing, record, standing, states
 from airflow_plugin.ledger import Entry, Ledger
 
 
@@ -61,6 +61,19 @@ def _waits(home: Home, name: str) -> bool:
         return store.read(home, name).state is model.JobState.WAITING
     except (AirExecutorError, OSError):  # it is over, or damaged: others tell of that
         return False
+
+
+def find_without_pilots(home: Home, ledger: Ledger, seen: Sightings) -> Iterator[tuple[Entry, str]]:
+    """The jobs of an executor that wait for pilots which come to nothing, again and again; each is told once."""
+    said = {each.runner: each.failing for each in condition.read_all(home)}
+    if not any(said.values()):
+        return
+    found = failing.find(said, runners.alive_runners(home, seen))
+    for queue in set(found) - pauses.names(home):
+        waiting = {marker.job for marker in spool.waiting(home, queue)}
+        for entry in ledger:
+            if entry.queue == queue and entry.name in waiting and not entry.stuck:
+                yield entry, failing.explain(home, found[queue])
 
 
 def _stuck_in_slurm(home: Home, name: str) -> str | None:

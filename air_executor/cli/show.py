@@ -107,7 +107,7 @@ def in_slurm(home: Home, job: model.Job) -> str | None:
 
 
 def waits(home: Home, job: model.Job) -> str | None:
-    """Why a job will not start now, in a sentence: Slurm, a pause of its queue, or nobody who serves it."""
+    """Why a job will not start now, in a sentence: Slurm, a pause, nobody who serves its queue, or pilots that fail."""
     from air_executor import remedies
     from air_executor.slurm import standing
 
@@ -115,7 +115,19 @@ def waits(home: Home, job: model.Job) -> str | None:
         return None
     if there := standing.read_waits(home, job):
         return there
-    return paused(home, job) or remedies.describe(home, job.queue)
+    return paused(home, job) or remedies.describe(home, job.queue) or without_pilots(home, job)
+
+
+def without_pilots(home: Home, job: model.Job) -> str | None:
+    """Why a job waits that pilots are to run, if these come to nothing again and again."""
+    from air_executor import runners
+    from air_executor.sightings import Sightings
+    from air_executor.slurm import failing
+
+    if job.state != "waiting":
+        return None
+    found = failing.read(home, runners.alive_runners(home, Sightings(guess=True))).get(job.queue)
+    return None if found is None else failing.explain(home, found)
 
 
 def _result(client: AirExecutorClient, job: model.Job, tasks: Sequence[model.Task]) -> dict[str, Any]:

@@ -389,6 +389,8 @@ class Queued(BaseModel):
     served_by: int
     """How many living runners take jobs from it."""
     paused: dict[str, Any] | None
+    slurm: bool
+    """Whether its jobs go to Slurm."""
 
 
 class Queues(BaseModel):

@@ -40,6 +40,20 @@ class Pilot:
 
 
 @dataclass(frozen=True)
+class Failing:
+    """A queue whose last pilots, one after another, have run nothing."""
+
+    queue: str
+    failures: int
+    """Tries, of which those that were made together count once."""
+    why: str
+    """That of the last."""
+    since: str
+    refused: bool = False
+    """Whether Slurm did not take the last one at all."""
+
+
+@dataclass(frozen=True)
 class Condition:
     """What a runner last heard of Slurm."""
 
@@ -67,6 +81,7 @@ class Condition:
     pilots: tuple[Pilot, ...] = ()
     polls: int = 0
     """How often Slurm was asked for all jobs."""
+    failing: tuple[Failing, ...] = ()
     limits: dict[str, int] = field(default_factory=dict)
     """Those of `to_submit` that Slurm does not take for now, by what it says."""
 
@@ -105,6 +120,7 @@ def read(home: Home, runner_id: str) -> Condition | None:
         values = _pick(Condition, content)
         values["refusals"] = tuple(Refusal(**_pick(Refusal, entry)) for entry in values.get("refusals", ()))
         values["pilots"] = tuple(Pilot(**_pick(Pilot, entry)) for entry in values.get("pilots", ()))
+        values["failing"] = tuple(Failing(**_pick(Failing, entry)) for entry in values.get("failing", ()))
         found = Condition(**{**values, "runner": runner_id})
         return found if _is_sound(found) else None
     except (OSError, CorruptFileError, TypeError, AttributeError):
@@ -118,8 +134,9 @@ def _is_sound(found: Condition) -> bool:
     if not all(isinstance(table, dict) for table in tables):
         return False
     numbers = [*counts, *(count for table in tables for count in table.values())]
+    numbers += [each.failures for each in found.failing]
     said = [found.at, found.answered_at, found.trouble, found.trouble_since]
-    said += [value for each in (*found.refusals, *found.pilots) for value in vars(each).values()]
+    said += [value for each in (*found.refusals, *found.pilots, *found.failing) for value in vars(each).values()]
     return all(isinstance(number, int) for number in numbers) and all(
         isinstance(value, (str, int, type(None))) for value in said
     )

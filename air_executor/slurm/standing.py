@@ -15,7 +15,7 @@ from air_executor import model, spool, store
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home, command
 from air_executor.slurm import condition, record, states
-from air_executor.slurm.condition import Condition, Pilot, Refusal
+from air_executor.slurm.condition import Condition, Failing, Pilot, Refusal
 
 CONSEQUENCE = "jobs that are in Slurm go on, all others wait"
 HELD_ON = "Slurm says that it is over, but a process still holds it"
@@ -60,6 +60,8 @@ class Standing:
     refusals: tuple[Refusal, ...]
     """The last jobs that could not be submitted or started."""
     pilots: tuple[Pilot, ...]
+    failing: tuple[Failing, ...]
+    """Queues whose last pilots have run nothing."""
     polls: int
     """How often Slurm was asked for all jobs."""
 
@@ -104,6 +106,7 @@ def describe(found: Condition, *, alive: bool) -> Standing:
         waits=tuple(sorted(waits, key=lambda wait: (not wait.stuck, -wait.jobs, wait.reason))),
         refusals=found.refusals,
         pilots=found.pilots,
+        failing=found.failing,
         polls=found.polls,
     )
 

@@ -13,7 +13,7 @@ from air_executor.index import Filter, Index
 from air_executor.model import Job, JobState
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
-from air_executor.slurm import standing
+from air_executor.slurm import failing, standing
 from airflow_plugin.pages import readings
 
 LOOK_EVERY = 0.5
@@ -112,7 +112,8 @@ class Lookout:
         if job.state is JobState.WAITING:
             queue = next((each for each in view.queues if each.name == job.queue), None)
             unserved = [] if queue and queue.served_by else [f"no runner serves the queue {job.queue}"]
-            return [*unserved, *([f"the queue {job.queue} is {queue.paused}"] if queue and queue.paused else [])]
+            paused = [f"the queue {job.queue} is {queue.paused}"] if queue and queue.paused else []
+            return [*unserved, *paused] or self._notes_on_pilots(view, job.queue)
         holder = next((each for each in spool.holders(self.home) if self._holds(each, job.name)), None)
         gone = next((runner for runner in view.runners if runner.id == holder and runner.state == "dead"), None)
         if gone is None:
@@ -121,6 +122,11 @@ class Lookout:
             f"the runner {gone.id} is gone; the job goes on if its processes do,"
             f" and the next runner on {gone.host} takes over"
         ]
+
+    def _notes_on_pilots(self, view: View, queue: str) -> list[str]:
+        alive = [runner for runner in view.runners if runner.state != "dead"]
+        found = failing.find({each.runner: each.failing for each in view.slurm}, alive).get(queue)
+        return [] if found is None else [failing.explain(self.home, found)]
 
     def _holds(self, holder: str, name: str) -> bool:
         return (self.home.claims(holder) / name).exists()

@@ -196,6 +196,21 @@ def test_a_task_in_a_queue_that_nobody_serves_says_so_until_another_host_has_its
     assert list(log_folder.rglob(f"*{tasknotes.SUFFIX}")) == [], "it would hide what that host serves"
 
 
+def test_a_task_whose_pilots_come_to_nothing_says_so_while_it_waits(
+    executor: AirExecutor, home: Home, task: Any, read: Read
+) -> None:
+    fleet.serve(home, "default")
+    fleet.hand_over(executor, task)
+    failing = condition.Failing("default", 3, "Slurm does not take it: sbatch: Invalid partition", NOW, refused=True)
+    condition.write(home, condition.Condition(fleet.RUNNER, NOW, answered_at=NOW, failing=(failing,)))
+    for _ in range(2):
+        executor._next_queues = 0.0
+        executor.sync()
+    [(level, text)] = read("queued")
+    assert level == "warning" and "its pilots have come to nothing 3 times" in text and "Invalid partition" in text
+    assert [event for event, _ in fleet.events_of(executor)] == ["job waits"]
+
+
 @pytest.mark.parametrize("path", [None, "", "../x.log", "/etc/x.log", "a/../../x.log"])
 def test_nothing_is_written_outside_of_the_folder(
     home: Home, log_folder: Path, tmp_path: Path, path: str | None

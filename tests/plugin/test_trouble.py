@@ -45,6 +45,7 @@ BELOW: list[tuple[Any, str]] = [
     (results, "report"),
     (obstacles, "find_stuck_in_slurm"),
     (obstacles, "find_unanswered"),
+    (obstacles, "find_without_pilots"),
     (tasknotes, "tell_end"),
     (tasknotes, "tell_refusal"),
     (tasknotes, "take_back"),

@@ -297,6 +297,12 @@ def test_failing_pilots_are_told_of_and_started_later_and_one_by_one(
     head.pilots._backoff["q"] = replace(head.pilots._backoff["q"], not_before=0.0)
     head.pilots.look()
     assert len(slurm.named) == 3
+    assert [each.refused for each in head.pilots.failing] == [False], "it was only submitted"
+    name = str(pilots.parse_submission(slurm.named[2], record.home_id(home)))
+    pilots.write(home, replace(pilots.read(home, name) or Record("", "", 1), has_run=True), durable=False)
+    head.pilots.look()
+    head.pilots.heard(slurm.rows("COMPLETED", 3), FAR)
+    assert head.pilots.failing == []
 
 
 def test_a_refused_pilot_is_forgotten_and_told_of(home: Home, client: AirExecutorClient, slurm: Answers) -> None:
@@ -309,6 +315,14 @@ def test_a_refused_pilot_is_forgotten_and_told_of(home: Home, client: AirExecuto
     assert head.refusals == [
         "Slurm does not take it: sbatch: invalid partition specified; the next one in 2 s at the earliest"
     ]
+    head.pilots._backoff["q"] = replace(head.pilots._backoff["q"], not_before=0.0)
+    head.pilots.look()
+    [failing] = head.pilots.failing
+    assert (failing.queue, failing.failures, failing.refused) == ("q", 2, True)
+    head.pilots._backoff["q"] = replace(head.pilots._backoff["q"], not_before=0.0)
+    slurm.refuse = None
+    head.pilots.look()
+    assert head.pilots.failing == [], "Slurm takes them now"
 
 
 def test_a_submission_without_an_answer_is_found_by_its_name_or_forgotten(

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from air_executor import cli, model, runners, spool, status
+from air_executor import _files, cli, model, pauses, runners, spool, status
 from air_executor.health import Verdict
 from air_executor.paths import Home
-from air_executor.slurm import condition, record, standing
-from air_executor.slurm.condition import Condition, Pilot, Refusal
+from air_executor.slurm import condition, failing, record, standing
+from air_executor.slurm.condition import Condition, Failing, Pilot, Refusal
 from air_runner import metrics
 from tests.unit.conftest import Submit, finish
 from tests.unit.test_repair import GONE
@@ -163,6 +163,55 @@ def test_metrics() -> None:
     assert (found[metrics.SLURM_POLLS], found[metrics.SLURM_REFUSALS]) == ({(): 9}, {(): 4})
     assert found[metrics.SLURM_ANSWERS] == {(): False}
     assert metrics.SLURM_ANSWERS not in metrics.describe_slurm(Condition("r", AT)).numbers, "it was not asked yet"
+
+
+# --- Pilots, and commands that are not there ---
+
+FAILING = Failing("gpu", 4, "Slurm does not take it: sbatch: Invalid partition", AT, refused=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "alive", "found"),
+    [
+        ({"head": [FAILING]}, [info("head", queues=["gpu"])], ["gpu"]),
+        ({"head": [FAILING]}, [], []),
+        ({"head": [dataclasses.replace(FAILING, failures=1)]}, [info("head", queues=["gpu"])], []),
+        ({"head": [FAILING]}, [info("head", queues=["gpu"]), info("pilot", queues=["gpu"])], []),
+        ({"head": [FAILING]}, [info("head", queues=["gpu"]), info("pilot", queues=["x"])], ["gpu"]),
+        ({"head": [FAILING], "two": [FAILING]}, [info("head", queues=["gpu"]), info("two", queues=["gpu"])], ["gpu"]),
+    ],
+)
+def test_whose_pilots_fail_while_nobody_else_helps(
+    said: dict[str, list[Failing]], alive: list[runners.RunnerInfo], found: list[str]
+) -> None:
+    assert list(failing.find(said, alive)) == found
+
+
+def test_jobs_that_wait_for_pilots_in_vain_are_trouble(
+    home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runners.write(home, info("r", queues=["gpu"]))
+    condition.write(home, dataclasses.replace(WELL, failing=(FAILING,)))
+    assert status.gather(home).verdict is Verdict.HEALTHY, "nothing waits"
+    submit("job", queue="gpu")
+    assert run(home, "status") == 1
+    said = "its pilots have come to nothing 4 times since"
+    shown = capsys.readouterr().out
+    assert f"1 job waits in the queue gpu, and {said}" in shown and "correct [queues.gpu] in config.toml" in shown
+    run(home, "show", "job", "--json")
+    assert said in json.loads(capsys.readouterr().out)["waits"]
+    pauses.pause(home, "gpu")
+    assert said not in " ".join(status.gather(home).problems)
+
+
+def test_a_queue_of_slurm_that_only_runners_without_its_commands_serve_is_trouble(home: Home) -> None:
+    _files.replace(home.config, b'[queues.gpu]\nlauncher = "slurm"\n')
+    runners.write(home, info("bare", queues=["gpu"]))
+    runners.write(home, info("r"))
+    [problem] = status.gather(home).problems
+    assert "queue gpu (bare) found Slurm's commands when it started: nobody can submit its jobs" in problem
+    runners.write(home, dataclasses.replace(info("able", queues=["gpu"]), slurm=True))
+    assert status.gather(home).problems == []
 
 
 # --- Jobs ---

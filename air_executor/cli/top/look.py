@@ -247,7 +247,7 @@ def read_details(home: Home, name: str) -> facts.Details:
     found = facts.Details(
         job,
         directory=str(home.job(name).root),
-        waits=standing.read_waits(home, job) or show.paused(home, job) or "",
+        waits=standing.read_waits(home, job) or show.paused(home, job) or show.without_pilots(home, job) or "",
         slurm=show.in_slurm(home, job) or "",
     )
     try:

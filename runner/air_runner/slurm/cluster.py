@@ -88,7 +88,8 @@ class Cluster:
 
     def _tell_people(self) -> None:
         """Also before what may hang: what is at hand is to be told meanwhile."""
-        safely("what people are told", self._teller.write, list(self._jobs.values()), self._pilots.shown)
+        told = (list(self._jobs.values()), self._pilots.shown, self._pilots.failing)
+        safely("what people are told", self._teller.write, *told)
 
     def seconds_left(self) -> float | None:
         """Until something is due; None if nothing is."""

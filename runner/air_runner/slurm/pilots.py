@@ -81,6 +81,7 @@ class Pilots:
         """Pilots whose runner is gone, while Slurm has not said so."""
         self._empty_since: dict[str, float] = {}
         self._backoff: dict[str, Backoff] = {}
+        self._failing: dict[str, condition.Failing] = {}
         self._plain: set[spool.Marker] = set()
         """Waiting jobs that ask Slurm for nothing themselves."""
         self._judged: set[str] = set()
@@ -117,6 +118,11 @@ class Pilots:
             for each in self._known.values()
             if not each.over
         ]
+
+    @property
+    def failing(self) -> list[condition.Failing]:
+        """The queues that are served and whose pilots come to nothing, for people."""
+        return [each for queue, each in self._failing.items() if queue in self._served]
 
     # --- By the clock ---
 
@@ -159,7 +165,7 @@ class Pilots:
         if info is not None:
             has_run = known.has_run or bool(spool.claimed(self._home, known.name))
             if has_run:
-                self._backoff.pop(known.queue, None)
+                self._forgive(known.queue)
             self._note(replace(known, came_up=True, has_run=has_run))
         elif known.came_up and known.name not in self._gone:
             self._gone.add(known.name)
@@ -280,10 +286,12 @@ class Pilots:
         except SlurmError as error:
             self._known.pop(reserved.name)
             pilots.remove(self._home, reserved.name)
-            self._failed(reserved, f"Slurm does not take it: {error}")
+            self._failed(reserved, f"Slurm does not take it: {error}", refused=True)
             return False
         self._teller.answered()
         self._note(replace(reserved, id=number))
+        if (last := self._failing.get(reserved.queue)) is not None and last.refused:
+            self._failing.pop(reserved.queue)  # what it said then does not hold any more
         log.info("started the pilot %s for %s (the Slurm job %s)", reserved.name, reserved.queue, number)
         self._news = True
         return True
@@ -300,12 +308,20 @@ class Pilots:
         argv += [word for module in own.preload for word in ("--preload", module)]
         return [*argv, *taskloop.Rules(own.grace, own.output_mb).flags]
 
-    def _failed(self, known: Record, why: str) -> None:
+    def _failed(self, known: Record, why: str, *, refused: bool = False) -> None:
         before = self._backoff.get(known.queue, Backoff())
         after = self._backoff[known.queue] = before.failed(time.monotonic())
         if after is not before:
+            last = self._failing.get(known.queue)
+            since = last.since if last is not None else model.now()
+            self._failing[known.queue] = condition.Failing(known.queue, after.failures, why, since, refused)
             pause = decisions.pause(after.failures)
             self._teller.refused(known.name, known.queue, f"{why}; the next one in {pause:.0f} s at the earliest")
+
+    def _forgive(self, queue: str) -> None:
+        """A pilot of it has come to something."""
+        self._backoff.pop(queue, None)
+        self._failing.pop(queue, None)
 
     def _cancel_coming(self, queue: str) -> None:
         for each in self._known.values():
@@ -363,7 +379,7 @@ class Pilots:
         if scaling.has_failed(known):
             self._failed(known, f"a pilot ended without having run a job ({known.where}): {known.why}")
         elif not known.unwanted:
-            self._backoff.pop(known.queue, None)
+            self._forgive(known.queue)
 
     def _find_strays(self, by_name: Mapping[str, Collection[Row]]) -> None:
         """Submitted twice, or of a home whose files were deleted: a runner that nobody knows of."""

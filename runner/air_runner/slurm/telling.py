@@ -58,7 +58,12 @@ class Teller:
         refusals = (*self._now.refusals, refusal)[-MAX_REFUSALS:]
         self._now = replace(self._now, refusals=refusals, refused=self._now.refused + 1)
 
-    def write(self, jobs: Collection[Tracked], pilots: Collection[condition.Pilot] = ()) -> None:
+    def write(
+        self,
+        jobs: Collection[Tracked],
+        pilots: Collection[condition.Pilot] = (),
+        failing: Collection[condition.Failing] = (),
+    ) -> None:
         """Bring the file up to date, if there is something new."""
         by_state, by_reason = decisions.count_states(jobs)
         for each in pilots:
@@ -74,6 +79,7 @@ class Teller:
             states=by_state,
             reasons=dict(sorted(by_reason.items())),
             pilots=tuple(pilots),
+            failing=tuple(failing),
             polls=self._slurm.polls,
         )
         if now.limits and not (self._written and self._written.limits):
