@@ -129,6 +129,10 @@ class TransitionError(Exception):
     """A change that the tables above do not allow: a fault of the program, never of a user."""
 
 
+SLURM_NODE, SLURM_JOB = "slurm_node", "slurm_job"
+"""What is noted beside a process that Slurm runs: how Slurm calls its node, and the number of its job."""
+
+
 @dataclass
 class Process:
     """A process that can be told from any other, also after its number was used again."""

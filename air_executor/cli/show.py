@@ -103,7 +103,7 @@ def in_slurm(home: Home, job: model.Job) -> str | None:
     from air_executor.slurm import standing
 
     found = standing.read_job(home, job)
-    return None if found is None else found.sentence
+    return standing.read_pilot(home, job) if found is None else found.sentence
 
 
 def waits(home: Home, job: model.Job) -> str | None:

@@ -165,6 +165,8 @@ def _notes(standing: Standing) -> list[str]:
 
 
 def _slurm_details(found: Sequence[Standing]) -> None:
+    from air_executor.slurm.standing import group
+
     waits = [(wait.says, wait.jobs, "no" if wait.stuck else "") for each in found for wait in each.waits]
     if waits:
         output.say()
@@ -174,14 +176,13 @@ def _slurm_details(found: Sequence[Standing]) -> None:
         output.say()
         output.table(("PILOT", "QUEUE", "SLURM JOB", "STATE", "NODE"), pilots, flexible=("PILOT", "QUEUE", "NODE"))
     refusals = [
-        (each.job, output.duration(listing.between(each.at, None)), each.why)
-        for all_ in found
-        for each in all_.refusals
+        (each.job, each.queue, count, output.duration(listing.between(each.at, None)), each.why)
+        for each, count in group(refusal for all_ in found for refusal in all_.refusals)
     ]
     if refusals:
         output.say()
-        headers = ("DID NOT START IN SLURM", "AGO", "WHY")
-        output.table(headers, refusals[-REFUSALS_SHOWN:][::-1], flexible=(headers[0], "WHY"), wrapped="WHY")
+        headers = ("DID NOT START IN SLURM", "QUEUE", "TIMES", "AGO", "WHY")
+        output.table(headers, refusals[:REFUSALS_SHOWN], flexible=(headers[0], "QUEUE", "WHY"), wrapped="WHY")
 
 
 def _working_row(job: JobStatus) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from importlib import util
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from air_executor import processes, queuetables, settings
+from air_executor import processes, queuetables, runners, settings
 from air_executor.doctor import airflow, filesystem, slurmprobe
 from air_executor.doctor.airflow import Ask
 from air_executor.doctor.facts import Facts
@@ -23,7 +23,7 @@ from air_executor.doctor.findings import Check, Finding, ok, problem, several, w
 from air_executor.errors import SettingsError
 from air_executor.paths import Home
 from air_executor.settings import Settings
-from air_executor.slurm import condition, options
+from air_executor.slurm import condition, options, words
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 OLDEST = (22, 5)
@@ -82,7 +82,8 @@ def check_slurm(home: Home, ask: Ask, *, probe: bool = False) -> Iterator[Findin
         yield ok(Check.SLURM, 'not used: no queue in config.toml has launcher = "slurm"')
         return
     found = gather()
-    yield from judge(found, chosen)
+    if not (found.trouble and is_told(home)):
+        yield from judge(found, chosen)
     mounts = filesystem.MOUNTS.read_text(errors="surrogateescape") if filesystem.MOUNTS.exists() else ""
     kind, _ = filesystem.mount_of(home.root.resolve(), mounts)
     yield judge_place(kind, found.hosts, processes.host())
@@ -90,7 +91,14 @@ def check_slurm(home: Home, ask: Ask, *, probe: bool = False) -> Iterator[Findin
         with contextlib.suppress(airflow.AirflowError):  # which is a finding of its own
             yield from judge_airflow(ask(), found.hosts, processes.host())
     if probe and not found.missing and not found.trouble:
-        yield from slurmprobe.probe(home, queues)
+        troubled = {name for name, table in queues.items() if any(_judge_table(found, name, table))}
+        yield from slurmprobe.probe(home, queues, troubled)
+
+
+def is_told(home: Home) -> bool:
+    """Whether a living runner says that Slurm does not answer: then that is a finding of its own."""
+    alive = {info.id for info in runners.alive_runners(home)}
+    return any(each.trouble is not None and each.runner in alive for each in condition.read_all(home))
 
 
 # --- Gathering ---
@@ -102,10 +110,10 @@ def gather() -> Cluster:
     if missing:
         return Cluster(missing)
     try:
-        version = _ask("sinfo", "--version")
+        version = _ask("sinfo", "--version").strip()
         pinged = _ask("scontrol", "ping", sound=(0, 1))
         if not re.search(r"\bis UP\b", pinged):
-            return Cluster(version=version, trouble=" ".join(pinged.split()))
+            return Cluster(version=version, trouble=words.ping(pinged))
         config = read_config(_ask("scontrol", "show", "config"))
         said = _ask("sinfo", "--noheader", "--all", "--format=%P|%a|%l|%D|%t|%n")
     except (OSError, subprocess.SubprocessError) as error:
@@ -126,8 +134,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, subprocess.TimeoutExpired):
         return f"{error.cmd[0]} did not answer within {TIMEOUT:.0f} s"
     if isinstance(error, subprocess.CalledProcessError):
-        lines = [line.strip() for line in str(error.stderr).splitlines() if line.strip()]
-        return f"{error.cmd}: {lines[-1] if lines else f'exit code {error.returncode}'}"
+        return f"{error.cmd}: {words.short(str(error.cmd), str(error.stderr)) or f'exit code {error.returncode}'}"
     return str(error)
 
 
@@ -194,8 +201,12 @@ def _judge_version(found: Cluster) -> Iterator[Finding]:
 def _judge_queues(found: Cluster, chosen: Settings) -> Iterator[Finding]:
     for name, table in chosen.queues.items():
         if table.launcher == queuetables.SLURM:
-            for wanted in str(table.slurm.get("partition") or "").split(","):
-                yield from _judge_queue(found, f"[queues.{name}]", wanted, table)
+            yield from _judge_table(found, name, table)
+
+
+def _judge_table(found: Cluster, name: str, table: queuetables.QueueSettings) -> Iterator[Finding]:
+    for wanted in str(table.slurm.get("partition") or "").split(","):
+        yield from _judge_queue(found, f"[queues.{name}]", wanted, table)
 
 
 def _judge_queue(found: Cluster, where: str, wanted: str, table: queuetables.QueueSettings) -> Iterator[Finding]:

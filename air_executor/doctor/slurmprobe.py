@@ -16,16 +16,16 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from air_executor import __version__, _files
 from air_executor.doctor.filesystem import CLOCK_TOLERANCE, own_directory
-from air_executor.doctor.findings import Check, Finding, ok, problem, warn
+from air_executor.doctor.findings import Check, Finding, Level, ok, problem, warn
 from air_executor.paths import Home, command
 from air_executor.queuetables import QueueSettings
-from air_executor.slurm import options
+from air_executor.slurm import options, words
 
 PATIENCE = 60.0
 """Seconds for the job to start and answer."""
@@ -84,15 +84,20 @@ class Answer:
     """Whether the lock that the node held kept this host out."""
 
 
-def probe(home: Home, queues: Mapping[str, QueueSettings]) -> Iterator[Finding]:
-    """One for each queue."""
+def probe(home: Home, queues: Mapping[str, QueueSettings], troubled: Collection[str] = ()) -> Iterator[Finding]:
+    """One for each queue.
+
+    Args:
+        troubled: those whose own jobs Slurm would not run, which is a finding of its own: of these it is not said that
+            all is well if a probe, which asks for little, gets through.
+    """
     for name, table in queues.items():
         try:
             answer = ask(home, table)
         except (OSError, subprocess.SubprocessError) as error:
             yield problem(Check.SLURM, f"[queues.{name}] cannot be probed: {error}", command(home, "doctor"))
             continue
-        yield from judge(name, table, answer)
+        yield from (each for each in judge(name, table, answer) if each.level is not Level.OK or name not in troubled)
 
 
 def ask(home: Home, table: QueueSettings, patience: float = PATIENCE) -> Answer:
@@ -109,7 +114,7 @@ def ask(home: Home, table: QueueSettings, patience: float = PATIENCE) -> Answer:
         sent = time.time()
         done = _submit(table, place)
         if done.returncode != 0:
-            return Answer(refused=" ".join(done.stderr.split()))
+            return Answer(refused=words.short("sbatch", done.stderr) or f"exit code {done.returncode}")
         number = done.stdout.strip().partition(";")[0]
         stack.callback(_run, "scancel", number)
         return _wait(number, place, sent, patience)

@@ -25,6 +25,7 @@ SUFFIX = ".json"
 WORD_WAIT = 15.0
 """Seconds that the jobs of a pilot which looks dead wait until Slurm says how it ended."""
 _QUEUE_LENGTH = 40
+_PREFIX = "pilot-"
 _KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "str | None": (str, type(None))}
 _SUBMISSION = re.compile(r"(?P<pilot>.+)\.(?P<home>[0-9a-f]{8})\.pilot\Z")
 
@@ -66,9 +67,14 @@ class Record:
         return f"{number} on {self.node}" if self.node else number
 
 
+def is_name(runner_id: str) -> bool:
+    """Whether a runner is called as pilots are."""
+    return runner_id.startswith(_PREFIX)
+
+
 def new_name(queue: str) -> str:
     """A name for a pilot of a queue, which no other has."""
-    return f"pilot-{queue[:_QUEUE_LENGTH]}-{os.urandom(4).hex()}"
+    return f"{_PREFIX}{queue[:_QUEUE_LENGTH]}-{os.urandom(4).hex()}"
 
 
 def name_submission(name: str, home: str) -> str:

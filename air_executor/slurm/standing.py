@@ -7,6 +7,7 @@ but for `gather` and what begins with `read`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from air_executor import model, spool, store
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home, command
-from air_executor.slurm import condition, record, states
+from air_executor.slurm import condition, pilots, record, states
 from air_executor.slurm.condition import Condition, Failing, Pilot, Refusal
 
 CONSEQUENCE = "jobs that are in Slurm go on, all others wait"
@@ -149,6 +150,19 @@ def problems(found: Iterable[Standing]) -> Iterator[Problem]:
                 yield Problem(text, "look at them with", "squeue --me --states=PENDING --Format=JobID,Reason,Name:200")
 
 
+_OF_ONE = re.compile(r"; the next one in .* at the earliest| \(the Slurm job [^)]*\)")
+"""What tells apart refusals that have the same reason."""
+
+
+def group(refusals: Iterable[Refusal]) -> list[tuple[Refusal, int]]:
+    """The last of those of a queue that have the same reason, and how many these are; the latest first. Pure."""
+    found: dict[tuple[str, str], tuple[Refusal, int]] = {}
+    for each in sorted(refusals, key=lambda each: each.at):
+        key = (each.queue, _OF_ONE.sub("", each.why))
+        found[key] = (each, found.get(key, (each, 0))[1] + 1)
+    return sorted(found.values(), key=lambda pair: pair[0].at, reverse=True)
+
+
 # --- One job ---
 
 
@@ -202,10 +216,48 @@ def of_job(job: model.Job, submitted: record.Record | None) -> JobStanding | Non
         says=says,
         stuck=stuck,
         partition=submitted.partition,
-        node=submitted.node,
+        node=submitted.node or _ran_on(job),
         submitted_at=submitted.submitted_at,
         seen_at=submitted.seen_at,
     )
+
+
+def _ran_on(job: model.Job) -> str | None:
+    """Of a job that was over before Slurm was asked: where its own process was."""
+    process = job.runner
+    return None if process is None else _noted(process, model.SLURM_NODE) or process.host
+
+
+def _noted(process: model.Process, key: str) -> str | None:
+    """What its file says beside what is declared, which may be anything."""
+    value = process.extra.get(key)
+    return value if isinstance(value, str) else None
+
+
+def describe_pilot(job: model.Job, pilot: pilots.Record | None) -> str | None:
+    """Of a job that a pilot runs or ran: in which. Pure.
+
+    Args:
+        pilot: what is known of that whose name its runner has; of one that ended a while ago, nothing is.
+    """
+    process = job.runner
+    if process is None or process.runner is None:
+        return None
+    number = pilot.id if pilot is not None else _noted(process, model.SLURM_JOB)
+    if pilot is None and not (number and pilots.is_name(process.runner)):
+        return None
+    node = (pilot.node if pilot is not None else None) or _ran_on(job)
+    return f"in pilot {process.runner} ({f'Slurm job {number}, ' if number else ''}node {node})"
+
+
+def read_pilot(home: Home, job: model.Job) -> str | None:
+    """In which pilot a job is or was; None if in none."""
+    if job.runner is None or job.runner.runner is None:
+        return None
+    try:
+        return describe_pilot(job, pilots.read(home, job.runner.runner))
+    except OSError:
+        return None
 
 
 def _words(job: model.Job, submitted: record.Record) -> tuple[str | None, str | None, bool]:

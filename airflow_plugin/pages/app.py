@@ -43,6 +43,8 @@ MAX_PAGE = 200
 MAX_TASKS = 500
 """How many tasks of a job are told at once."""
 SHOWN = 10
+LOOK_BACK = 200
+"""How many of the newest jobs that failed are looked at to find those that failed last."""
 """How many jobs that run, and that failed, the first page shows."""
 MAX_WHY = 500
 
@@ -109,7 +111,7 @@ def overview(visitor: VisitorDep, watch: LookoutDep) -> Response:
     with doorway.refusals(watch.home):
         view, index = watch.view(), watch.jobs()
         running = index.page(_seen_by(visitor, states=["working"]), SHOWN)
-        failed = index.page(_seen_by(visitor, states=["failed"]), SHOWN)
+        failed = index.page(_seen_by(visitor, states=["failed"]), LOOK_BACK)
     return Answer(
         {
             "version": __version__,
@@ -118,7 +120,7 @@ def overview(visitor: VisitorDep, watch: LookoutDep) -> Response:
             "slurm": [facts.of_standing(each) for each in view.slurm],
             "queues": [facts.of_queue(queue, view.ended.get(queue.name, 0)) for queue in view.queues],
             "working": _rows(running),
-            "failed": _rows(failed),
+            "failed": [facts.of_row(row) for row in facts.latest_ends(failed.jobs)[:SHOWN]],
             "unread": watch.unread,
             "steered": facts.of_steering(view.steered),
             "can": {"steer": visitor.operates},

@@ -81,6 +81,11 @@ def of_row(row: JobRow) -> dict[str, Any]:
     return {**found, "reason": told.sentence(row.reason), "peak": row.peak}
 
 
+def latest_ends(rows: Iterable[JobRow]) -> list[JobRow]:
+    """What ended last comes first."""
+    return sorted(rows, key=lambda row: row.finished or 0.0, reverse=True)
+
+
 def of_history(history: History) -> dict[str, Any]:
     """What ended when, and why it failed."""
     return {

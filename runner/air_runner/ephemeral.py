@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,7 @@ def run_job(
         processes.become_subreaper()
         own = processes.identify(os.getpid(), runner_id)
         own.waited = round(processes.age(own) or 0.0, 3)
+        own.extra = _place_in_slurm()
         started = time.monotonic()
         try:
             job.start(own, by=by)
@@ -170,6 +171,12 @@ def run_job(
             return EXIT_REFUSED
         kill_descendants()
         return _finish_patiently(job, outcome, by, measure_usage(time.monotonic() - started))
+
+
+def _place_in_slurm(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The node and the job of Slurm in which this process is, if it is in one."""
+    names = {model.SLURM_NODE: "SLURMD_NODENAME", model.SLURM_JOB: "SLURM_JOB_ID"}
+    return {key: environ[name] for key, name in names.items() if environ.get(name)}
 
 
 def _run_body(job: held.HeldJob, module: str | None, rules: taskloop.Rules) -> model.Exit:

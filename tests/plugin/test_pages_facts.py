@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -395,6 +396,11 @@ def test_a_home_that_nobody_has_used_yet(web: Web, home: Home) -> None:
     assert "is not there" in get(web, "overview")["problems"][0]
     assert get(web, "jobs")["jobs"] == []
     assert not home.root.exists()
+
+
+def test_what_failed_last_comes_first() -> None:
+    rows: list[Any] = [SimpleNamespace(finished=moment) for moment in (2.0, None, 3.0, 1.0)]
+    assert [row.finished for row in facts.latest_ends(rows)] == [3.0, 2.0, 1.0, None]
 
 
 def test_how_a_job_and_its_runner_stand_in_slurm(web: Web, home: Home) -> None:

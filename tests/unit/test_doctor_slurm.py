@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from air_executor import __version__, _files, doctor
+from air_executor import __version__, _files, doctor, runners
 from air_executor.doctor import airflow, slurm, slurmprobe
 from air_executor.doctor.findings import Check, Level
 from air_executor.doctor.slurm import Cluster, Partition
@@ -15,8 +15,9 @@ from air_executor.doctor.slurmprobe import Answer
 from air_executor.paths import Home
 from air_executor.queuetables import QueueSettings
 from air_executor.settings import Settings, SlurmSettings
-from air_executor.slurm import condition
+from air_executor.slurm import condition, words
 from tests.unit.doctors import bad, healthy
+from tests.unit.test_runners import info
 
 SINFO = """\
 main*|up|infinite|2|idle|n1,n2
@@ -119,6 +120,28 @@ ANSWER = Answer("7", said=SAID, sent=99.0, received=101.0, excluded=True)
 def test_what_came_of_a_probe(answer: Answer, level: Level, said: str) -> None:
     [found] = slurmprobe.judge("q", QueueSettings("slurm"), answer)
     assert found.level is level and said in found.text and bool(found.fix) is (level is not Level.OK)
+
+
+def test_of_a_queue_that_has_trouble_no_probe_says_that_all_is_well(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = QueueSettings("slurm")
+    monkeypatch.setattr(slurmprobe, "ask", lambda *_: ANSWER)
+    found = list(slurmprobe.probe(home, {"long": table, "short": table}, {"long"}))
+    assert [each.text.partition(":")[0] for each in found] == ["[queues.short]"]
+
+
+def test_an_outage_is_told_once_and_briefly(home: Home) -> None:
+    stars = "*" * 42
+    said = f"Slurmctld(primary) at vm is DOWN\n{stars}\n** RESTORE SLURMCTLD DAEMON TO SERVICE **\n{stars}\n"
+    assert words.ping(said) == "the controller at vm is down"
+    assert words.ping(said + "Slurmctld(backup) at two is DOWN\n") == "the controllers at vm and two are down"
+    assert words.ping("something else\n") == "something else"
+    away = condition.Condition("r", "2026-01-01T00:00:00Z", trouble="squeue: connect failure")
+    condition.write(home, away)
+    assert not slurm.is_told(home), "that runner is gone"
+    runners.write(home, info("r"))
+    assert slurm.is_told(home)
 
 
 def test_slurm_is_looked_at_where_it_is_used(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

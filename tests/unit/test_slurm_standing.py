@@ -12,9 +12,9 @@ import pytest
 from air_executor import _files, cli, model, pauses, runners, spool, status
 from air_executor.health import Verdict
 from air_executor.paths import Home
-from air_executor.slurm import condition, failing, record, standing
+from air_executor.slurm import condition, failing, pilots, record, standing
 from air_executor.slurm.condition import Condition, Failing, Pilot, Refusal
-from air_runner import metrics
+from air_runner import ephemeral, metrics
 from tests.unit.conftest import Submit, finish
 from tests.unit.test_repair import GONE
 from tests.unit.test_runners import ago, info
@@ -165,6 +165,16 @@ def test_metrics() -> None:
     assert metrics.SLURM_ANSWERS not in metrics.describe_slurm(Condition("r", AT)).numbers, "it was not asked yet"
 
 
+def test_the_same_refusal_is_one_row() -> None:
+    said = [
+        Refusal(ago(9), "pilot-a", "gpu", "Slurm does not take it: no; the next one in 2 s at the earliest"),
+        Refusal(ago(8), "job", "gpu", "another reason"),
+        Refusal(ago(7), "pilot-b", "gpu", "Slurm does not take it: no; the next one in 4 s at the earliest"),
+        Refusal(ago(6), "pilot-c", "cpu", "Slurm does not take it: no; the next one in 2 s at the earliest"),
+    ]
+    assert [(each.job, count) for each, count in standing.group(said)] == [("pilot-c", 1), ("pilot-b", 2), ("job", 1)]
+
+
 # --- Pilots, and commands that are not there ---
 
 FAILING = Failing("gpu", 4, "Slurm does not take it: sbatch: Invalid partition", AT, refused=True)
@@ -234,6 +244,22 @@ def test_what_the_job_wrote_is_newer_than_what_slurm_said(state: model.JobState,
     assert found is not None and (found.brief, found.stuck) == (brief, False)
     said = f"{brief}{'' if job.state.terminal else f': {found.says}'}, " if brief else ""
     assert found.sentence == f"Slurm job 12, {said}partition gpu", "of an end, the job's own files say why"
+
+
+def test_where_a_job_ran_is_known_without_asking_slurm() -> None:
+    process = model.Process("login", "boot", 1, 1, "pilot-gpu-1", extra={"slurm_node": "n7", "slurm_job": "12"})
+    job = dataclasses.replace(JOB, state=model.JobState.COMPLETED, runner=process)
+    found = standing.of_job(job, dataclasses.replace(PENDING, state="COMPLETED"))
+    assert found is not None and found.node == "n7"
+    pilot = pilots.Record("pilot-gpu-1", "gpu", 1, id="13", node="n8")
+    assert standing.describe_pilot(job, pilot) == "in pilot pilot-gpu-1 (Slurm job 13, node n8)"
+    assert standing.describe_pilot(job, None) == "in pilot pilot-gpu-1 (Slurm job 12, node n7)"
+    elsewhere = dataclasses.replace(job, runner=dataclasses.replace(process, runner="r", extra={}))
+    found = standing.of_job(elsewhere, PENDING)
+    assert found is not None and found.node == "login"
+    assert standing.describe_pilot(elsewhere, None) is None and standing.describe_pilot(JOB, None) is None
+    noted = ephemeral._place_in_slurm({"SLURMD_NODENAME": "n7", "SLURM_JOB_ID": "12"})
+    assert (noted, ephemeral._place_in_slurm({})) == (process.extra, {})
 
 
 @pytest.mark.parametrize(

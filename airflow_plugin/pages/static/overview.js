@@ -106,7 +106,7 @@ function slurm(view) {
       number(found.to_submit.toLocaleString("en-GB")),
       number(found.waiting.toLocaleString("en-GB")),
       number([found.running.toLocaleString("en-GB"), found.held_on ? h("span", { class: "quiet", title: "Slurm says that they are over, but a process still holds them" }, `, ${found.held_on} over but held`) : ""]),
-      h("td", { class: "reason" }, found.waits.map((wait) => h("div", { "data-key": wait.says }, `${wait.jobs.toLocaleString("en-GB")}: ${wait.says}`, wait.stuck ? h("strong", null, " (does not pass by waiting)") : ""))),
+      h("td", null, found.waits.map((wait) => h("div", { class: "reason", title: wait.says, "data-key": wait.says }, `${wait.jobs.toLocaleString("en-GB")}: ${wait.says}`, wait.stuck ? h("strong", null, " (does not pass by waiting)") : ""))),
     ),
   );
   const pilots = view.slurm.flatMap((found) => found.pilots).map((pilot) => row(pilot.name, pilot.name, pilot.queue, pilot.id ?? "–", pilot.state, pilot.node ?? "–"));
