@@ -7,6 +7,7 @@ keep two cores busy for about half of the time.
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ SHARING = (HERE / "airflow", HERE / "slurm")
 """Directories whose tests share something of which there is one: a stack, a cluster."""
 LONG = (
     "tests-airflow",
+    "tests-slurm",
     "faults-test_error_matrix",
     "scripts-test_cycle",
     "faults-test_damage",
@@ -25,6 +27,12 @@ LONG = (
 """The groups that take longest, in the order in which they begin."""
 POINT = "point covered"
 """A property of a test: what was done, operation and system call."""
+
+
+def pytest_configure() -> None:
+    """Started in the background by a shell, this process ignores Ctrl-C, and so would all that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

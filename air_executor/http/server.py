@@ -238,8 +238,14 @@ def configure(service: Service, context: ssl.SSLContext | None) -> uvicorn.Confi
         h11_max_incomplete_event_size=MAX_HEAD,
     )
     config.load()
+    logging.getLogger("uvicorn.access").addFilter(_say_nothing)  # it has tokens and queries, and others set logging up
     config.ssl = context  # read and checked already
     return config
+
+
+def _say_nothing(_: logging.LogRecord) -> bool:
+    """`guard` logs requests, without what may be secret."""
+    return False
 
 
 def address(bound: socket.socket, settings: HttpSettings, context: ssl.SSLContext | None) -> str:
