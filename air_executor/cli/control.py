@@ -7,12 +7,13 @@ the first error. `--json` prints a list of {"job_name", "id", "state", "attempt"
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from air_executor.cli import arguments, lookup, output
-from air_executor.errors import AirExecutorError, JobBusyError
+from air_executor.errors import AirExecutorError, JobBusyError, WaitTimeoutError
 
 if TYPE_CHECKING:
     from air_executor import model
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from air_executor.paths import Home
 
 CANCELLED = 9
+MOMENT = 0.5
+"""Seconds that `cancel` waits in all for the ends of jobs that have not begun."""
 
 _WAIT_TEXT = """\
 Wait until jobs are over. The exit code is 0 if all completed, 1 if one failed,
@@ -96,11 +99,15 @@ def note_waiting(home: Home, queue: str) -> bool:
 def run_cancel(args: argparse.Namespace) -> int:
     """Ask for the end of jobs."""
     client = lookup.open_client(args)
+    deadline = time.monotonic() + MOMENT
 
     def cancel(name: str) -> model.Job:
         if (before := client.get_job(name)).state.terminal and before.state != "cancelled":
             raise JobBusyError(f"the job {name} is over already: {before.state}")
         job = client.cancel(name, why=args.why)
+        if before.state == "waiting" and not job.state.terminal and not args.wait:  # a runner has it for Slurm
+            with contextlib.suppress(WaitTimeoutError):
+                job = client.wait(name, max(0.0, deadline - time.monotonic()))
         if not job.state.terminal:
             note_unserved(client.home, job.queue, "is stopped when one starts")
         return client.wait(name) if args.wait else job

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import threading
 from typing import Any
 
 import pytest
 
-from air_executor import _files, cli, model, pauses, runners, spool, status
+from air_executor import _files, cli, model, pauses, repair, runners, spool, status
+from air_executor.cli import control
 from air_executor.health import Verdict
 from air_executor.paths import Home
 from air_executor.slurm import condition, failing, pilots, record, standing
 from air_executor.slurm.condition import Condition, Failing, Pilot, Refusal
+from air_executor.testing import wait_for
 from air_runner import ephemeral, metrics
 from tests.unit.conftest import Submit, finish
 from tests.unit.test_repair import GONE
@@ -129,6 +132,31 @@ def test_what_a_runner_left_in_slurm_goes_on(home: Home, submit: Submit) -> None
     [said] = [each for each in dataclasses.replace(found, runners=[only]).problems if "is gone" in each]
     assert "is gone and left 1 job in Slurm, which goes on; the next one takes over" in said
     assert standing.stay(home, 2).startswith("2 jobs stay in Slurm and go on; the next runner takes them over. Cancel")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_cancelling_says_so_if_it_is_over_a_moment_later(
+    home: Home,
+    submit: Submit,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answers: bool,
+) -> None:
+    monkeypatch.setattr(control, "MOMENT", 20.0 if answers else 0.0)
+    job = submit()
+    spool.claim(home, spool.marker_of(job), "r")
+
+    def end() -> None:
+        wait_for(lambda: repair.read_stop_request(home, job.name))
+        repair.resolve(home, job.name, "cancelled", by="runner r", holder="r")
+
+    runner = threading.Thread(target=end)
+    if answers:
+        runner.start()
+    assert run(home, "cancel", job.name) == 0
+    assert capsys.readouterr().out == ("job cancelled\n" if answers else "job is asked to stop\n")
+    if answers:
+        runner.join()
 
 
 def test_a_runner_that_was_killed_is_told_apart(home: Home, submit: Submit, capsys: pytest.CaptureFixture[str]) -> None:
