@@ -30,9 +30,10 @@ POINT = "point covered"
 
 
 def pytest_configure() -> None:
-    """Started in the background by a shell, this process ignores Ctrl-C, and so would all that tests interrupt."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Started in the background, or by nohup, this process ignores signals, and so would what tests send them to."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
