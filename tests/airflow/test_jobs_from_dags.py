@@ -335,5 +335,6 @@ def test_the_form_of_the_connection_is_told_to_the_page(airflow: stack.Stack) ->
     metas = httpx.get(address, headers={"Authorization": f"Bearer {token}"}, trust_env=False).json()
     (ours,) = [meta for meta in metas if meta["connection_type"] == "air_executor"]
     assert ours["hook_name"] == "Air-Executor"
-    assert set(ours["extra_fields"]) == {"environment", "queue", "poll_interval"}
+    over_http = {"organization", "jitter", "verify", "allow_plain"}
+    assert set(ours["extra_fields"]) == {"environment", "queue", "poll_interval", *over_http}
     assert ours["standard_fields"]["host"]["title"] == "Home"

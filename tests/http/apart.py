@@ -63,7 +63,8 @@ class HttpServers:
         assert self._popen.stdin is not None and self._popen.stdout is not None
         self._popen.stdin.close()
         self._popen.stdout.close()
-        assert self._popen.wait(30) == 0
+        code = self._popen.wait(30)
+        assert code == 0, f"the process that serves homes ended with {code}"
 
 
 def token(home: Home, *scopes: str) -> str:
