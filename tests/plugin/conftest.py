@@ -69,9 +69,9 @@ def executor(home: Home) -> AirExecutor:
     return fleet.start_executor()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers() -> Iterator[apart.HttpServers]:
-    """A process that serves homes over HTTP."""
+    """A process that serves homes over HTTP; gone before tests that end all children of this process."""
     process = apart.HttpServers()
     yield process
     process.end()

@@ -84,13 +84,13 @@ def test_jobs_of_a_killed_pilot_say_why_and_the_next_pilot_runs_what_waited(clus
     [pilot] = [info for info in runners.all_runners(home) if info.id != "head"]
     processes.kill_tree(pilot.process.pid)
     client.create_job("next", [{"command": "true"}], queue="small")
-    ended = client.wait("lost", timeout=30)
+    ended = client.wait("lost", timeout=90)
     assert ended.exit is not None
     assert ended.exit.kind is model.ExitKind.RUNNER_LOST
     number = next(each.id for each in pilots.read_all(home) if each.name == pilot.id)
     assert ended.exit.reason.startswith(f"its pilot {pilot.id} (the Slurm job {number} on ")
     assert "Slurm says that it failed" in ended.exit.reason
-    assert client.wait("next", timeout=30).state is model.JobState.COMPLETED
+    assert client.wait("next", timeout=90).state is model.JobState.COMPLETED
     assert not allocations(cluster, home) or allocations(cluster, home) != [number]
 
 
@@ -104,4 +104,4 @@ def test_pilots_that_cannot_start_are_tried_less_and_less_and_said_why(cluster: 
     assert not Path("/no/such/python").exists()
     for number in range(4):
         client.cancel(f"never{number}")
-        assert client.wait(f"never{number}", timeout=10).state is model.JobState.CANCELLED
+        assert client.wait(f"never{number}", timeout=60).state is model.JobState.CANCELLED
