@@ -80,7 +80,8 @@ def test_many_jobs_in_one_allocation_which_ends_when_idle(cluster: Cluster, home
 def test_jobs_of_a_killed_pilot_say_why_and_the_next_pilot_runs_what_waited(cluster: Cluster, home: Home) -> None:
     client = AirExecutorClient(home.root)
     client.create_job("lost", [{"command": "sleep", "args": ["600"]}], queue="small")
-    wait_for(lambda: store.read(home, "lost").state is model.JobState.WORKING, what="a job on a pilot")
+    # What has not started its task is given to the next pilot.
+    wait_for(lambda: any(task.has_started for task in store.read_tasks(home, "lost")), what="a task on a pilot")
     [pilot] = [info for info in runners.all_runners(home) if info.id != "head"]
     processes.kill_tree(pilot.process.pid)
     client.create_job("next", [{"command": "true"}], queue="small")

@@ -30,6 +30,13 @@ from .conftest import Submit, finish
 COMPLETED, FAILED, CANCELLED = model.JobState.COMPLETED, model.JobState.FAILED, model.JobState.CANCELLED
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, what a refresh has no time for comes with a later one: here all comes with the first."""
+    monkeypatch.setattr(looking, "_SHARE", 0)
+    monkeypatch.setattr(Index.refresh, "__defaults__", (60.0,))
+
+
 @pytest.fixture
 def index(home: Home) -> Iterator[Index]:
     with Index(home) as index:
