@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from air_executor import held, model, processes, pruning, retention, spool, stopping, store, validation
-from air_executor.definitions import to_task, to_tasks
+from air_executor.definitions import to_job, to_tasks
 from air_executor.errors import (
     CorruptFileError,
     HomeError,
@@ -89,13 +88,8 @@ class AirExecutorClient:
             JobExistsError: the name is taken.
             HomeError: the home refused; nothing was submitted.
         """
-        try:
-            job = Job(
-                name=job_name if job_name is not None else f"job-{uuid.uuid4().hex[:12]}", trigger=trigger, **options
-            )
-        except TypeError as error:
-            raise InvalidJobError(f"unknown option: {str(error).split('argument ')[-1]}") from None
-        return self.submit(store.Submission(job, [to_task(task) for task in tasks])).id
+        job = to_job(job_name, {"trigger": trigger, **options})
+        return self.submit(store.Submission(job, to_tasks(tasks))).id
 
     def pipeline(
         self,

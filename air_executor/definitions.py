@@ -9,20 +9,34 @@ from air_executor import model
 from air_executor.errors import InvalidJobError
 from air_executor.model import Task
 
-TASK_KEYS = frozenset(
-    {
-        *("id", "command", "args", "dependencies", "env", "cwd"),
-        *("timeout", "memory_mb", "output_mb", "retries", "retry_delay"),
-    }
+TASK_KEYS = (
+    *("id", "command", "args", "dependencies", "env", "cwd"),
+    *("timeout", "memory_mb", "output_mb", "retries", "retry_delay"),
 )
 """The fields of a task that people may set."""
-JOB_OPTIONS = (
-    *("queue", "priority", "labels", "timeout", "memory_mb", "output_mb", "nice", "max_parallel", "on_failure"),
+JOB_SETTINGS = (
+    *("queue", "priority", "timeout", "memory_mb", "output_mb", "nice", "max_parallel", "on_failure"),
     *("slurm", "webhooks"),
 )
+"""The fields of a job that say how it runs: the last who says one decides."""
+JOB_OPTIONS = (*JOB_SETTINGS, "labels")
 """The fields of a job that people may set in a file, beside its name."""
 _SHOWN = 30
 """How many known names an error lists."""
+
+
+def to_job(name: str | None, options: Mapping[str, Any]) -> model.Job:
+    """A job from what people write; None: its name is made up.
+
+    Raises:
+        InvalidJobError: an option is unknown.
+    """
+    import uuid
+
+    try:
+        return model.Job(f"job-{uuid.uuid4().hex[:12]}" if name is None else name, **options)
+    except TypeError as error:
+        raise InvalidJobError(f"unknown option: {str(error).split('argument ')[-1]}") from None
 
 
 def to_task(task: Mapping[str, Any] | Task) -> Task:

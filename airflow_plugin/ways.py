@@ -108,12 +108,7 @@ class FileWay:
             watch.discard(job.name, tell)
 
     async def wait_async(self, name: str, attempt: int | None, seconds: float | None) -> bool:
-        watch, call = self._watch, _Call()
-        watch.add(name, call.tell, attempt)
-        try:
-            return await call.came(seconds)
-        finally:
-            watch.discard(name, call.tell)
+        return await _told(self._watch, name, attempt, seconds)
 
     def listener(self, kind: str, name: str, listener_id: str) -> Hearer:
         return Listener(self.client.home, kind, name, listener_id)
@@ -147,15 +142,20 @@ class HttpWay:
         return is_over(self.client.wait_for_attempt(job.name, job.attempt, seconds), job.attempt)
 
     async def wait_async(self, name: str, attempt: int | None, seconds: float | None) -> bool:
-        watch, call = RunWatch.shared(self.client), _Call()
-        watch.add(name, call.tell, attempt)
-        try:
-            return await call.came(seconds)
-        finally:
-            watch.discard(name, call.tell)
+        return await _told(RunWatch.shared(self.client), name, attempt, seconds)
 
     def listener(self, kind: str, name: str, listener_id: str) -> Hearer:
         return RemoteListener(self.client, kind, name, listener_id)
+
+
+async def _told(watch: JobWatch | RunWatch, name: str, attempt: int | None, seconds: float | None) -> bool:
+    """Whether a watch told of an end in time."""
+    call = _Call()
+    watch.add(name, call.tell, attempt)
+    try:
+        return await call.came(seconds)
+    finally:
+        watch.discard(name, call.tell)
 
 
 class _Call:

@@ -13,18 +13,7 @@ from air_executor.http.shapes import RunRequest, TaskRequest
 from air_executor.paths import Home
 from air_executor.slurm import options as slurm_options
 
-_PLAIN = (
-    "queue",
-    "priority",
-    "timeout",
-    "memory_mb",
-    "output_mb",
-    "nice",
-    "max_parallel",
-    "on_failure",
-    "trigger",
-    "webhooks",
-)
+_PLAIN = ("trigger", *(name for name in definitions.JOB_SETTINGS if name != "slurm"))
 """Options that are taken as they are, if they are given."""
 
 

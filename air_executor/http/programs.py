@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from air_executor import model, pipelines
+from air_executor import definitions, model, pipelines
 from air_executor.errors import InvalidNameError, NotFoundError
 from air_executor.http import shapes
 from air_executor.http.documented import CONFLICT, NOT_FOUND, WITH_BODY, router
@@ -14,20 +14,6 @@ from air_executor.http.places import PipelineName
 from air_executor.http.service import Service, ServiceDep
 from air_executor.http.tokens import Scope
 from air_executor.http.views import Answer
-
-OPTIONS = (
-    "queue",
-    "priority",
-    "timeout",
-    "memory_mb",
-    "output_mb",
-    "nice",
-    "max_parallel",
-    "on_failure",
-    "slurm",
-    "webhooks",
-)
-"""Of a job, what a pipeline may say and who submits it may say otherwise."""
 
 read = router(Scope.READ, "programs")
 
@@ -66,4 +52,4 @@ def plan_run(service: ServiceDep, pipeline: PipelineName, body: shapes.PlanReque
 
 
 def _options(job: model.Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in OPTIONS}
+    return {name: getattr(job, name) for name in definitions.JOB_SETTINGS}

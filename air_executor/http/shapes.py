@@ -157,8 +157,8 @@ class Runner(BaseModel):
     pid: int
 
 
-class Run(BaseModel):
-    """A run: a job without its tasks."""
+class _Run(BaseModel):
+    """What is told of a run, alone or in a list."""
 
     name: str
     id: str
@@ -168,13 +168,21 @@ class Run(BaseModel):
     priority: int
     trigger: str
     labels: dict[str, str]
-    crashes: int
-    losses: int
     created_at: str
-    updated_at: str
     queued_at: str
     started_at: str | None
     finished_at: str | None
+    reason: str | None
+    """One sentence for people: why it ended."""
+    exit: Exit | None
+
+
+class Run(_Run):
+    """A run: a job without its tasks."""
+
+    crashes: int
+    losses: int
+    updated_at: str
     timeout: float | None
     memory_mb: int | None
     output_mb: int | None
@@ -182,9 +190,6 @@ class Run(BaseModel):
     max_parallel: int | None
     on_failure: str
     usage: dict[str, Any]
-    reason: str | None
-    """One sentence for people: why it ended."""
-    exit: Exit | None
     runner: Runner | None
     stop: dict[str, str | None] | None
     """`by` and `reason`: who asked for its end, as long as it is not over."""
@@ -197,25 +202,11 @@ class CreatedRun(Run):
     """`repeated`: the Idempotency-Key was seen before."""
 
 
-class ListedRun(BaseModel):
+class ListedRun(_Run):
     """A run in a list."""
 
-    name: str
-    id: str
-    state: State
-    attempt: int
-    queue: str
-    priority: int
-    trigger: str
-    labels: dict[str, str]
-    created_at: str
-    queued_at: str
-    started_at: str | None
-    finished_at: str | None
     wait_s: float | None
     run_s: float | None
-    reason: str | None
-    exit: Exit | None
     runner: str | None
 
 

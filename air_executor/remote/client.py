@@ -100,13 +100,8 @@ class RemoteClient:
         **options: Any,
     ) -> str:
         """Submit a job; as `AirExecutorClient.create_job`."""
-        try:
-            job = Job(
-                name=job_name if job_name is not None else f"job-{uuid.uuid4().hex[:12]}", trigger=trigger, **options
-            )
-        except TypeError as error:
-            raise InvalidJobError(f"unknown option: {str(error).split('argument ')[-1]}") from None
-        return self.submit(store.Submission(job, [definitions.to_task(task) for task in tasks])).id
+        job = definitions.to_job(job_name, {"trigger": trigger, **options})
+        return self.submit(store.Submission(job, definitions.to_tasks(tasks))).id
 
     def pipeline(
         self,
@@ -124,7 +119,7 @@ class RemoteClient:
         given = {"parameters": dict(params or {}), "environment": environment}
         plan = self._transport.ask("POST", f"/pipelines/{_name('the pipeline', name)}/plan", body=given)
         unique = job_name if job_name is not None else f"{name[:100]}-{uuid.uuid4().hex[:12]}"
-        job = Job(unique, trigger=model.Trigger.PIPELINE.value, **{key: plan[key] for key in requests.OF_A_JOB})
+        job = Job(unique, trigger=model.Trigger.PIPELINE.value, **{key: plan[key] for key in definitions.JOB_SETTINGS})
         job.labels = dict(plan["labels"])
         amend(job, labels or {}, options)
         return requests.Order(

@@ -6,25 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor import model, store
+from air_executor import definitions, model, store
 from air_executor.errors import InvalidJobError
 
-OF_A_JOB = (
-    "queue",
-    "priority",
-    "timeout",
-    "memory_mb",
-    "output_mb",
-    "nice",
-    "max_parallel",
-    "on_failure",
-    "slurm",
-    "webhooks",
-)
-OF_A_TASK = (
-    *("command", "args", "id", "dependencies", "env", "cwd", "timeout", "memory_mb", "output_mb"),
-    *("retries", "retry_delay"),
-)
 _LOCAL = ("external_id", "notify", "template", "variant")
 """Fields of a job that are for those who are on its host."""
 
@@ -60,7 +44,7 @@ def body(
         raise InvalidJobError("a workload cannot be given over HTTP; such jobs are made on the home's host")
     return {
         **_what(submission),
-        **{name: value for name in OF_A_JOB if (value := getattr(job, name)) is not None},
+        **{name: value for name in definitions.JOB_SETTINGS if (value := getattr(job, name)) is not None},
         "name": job.name,
         "trigger": str(job.trigger),
         "labels": _labels(submission),
@@ -85,7 +69,7 @@ def _labels(submission: store.Submission) -> dict[str, str]:
 def tasks(given: Iterable[model.Task]) -> list[dict[str, Any]]:
     """Tasks as they are sent."""
     return [
-        {name: _plain(value) for name in OF_A_TASK if (value := getattr(task, name)) not in (None, "")}
+        {name: _plain(value) for name in definitions.TASK_KEYS if (value := getattr(task, name)) not in (None, "")}
         for task in given
     ]
 
