@@ -14,7 +14,7 @@ from air_executor.slurm import options as slurm_options
 if TYPE_CHECKING:
     from air_executor.clients import Client
 
-OPTIONS = ("priority", "max_parallel", "memory_mb", "output_mb", "on_failure", "slurm")
+OPTIONS = ("priority", "max_parallel", "memory_mb", "output_mb", "on_failure", "slurm", "webhooks")
 """Fields of a job that a DAG may give; None leaves what the pipeline says."""
 _MADE_OTHERWISE = frozenset({"job_name", "extra"})
 """Fields of a task that nobody writes into a DAG."""

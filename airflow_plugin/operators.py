@@ -56,6 +56,7 @@ class AirJobOperator(BaseOperator):
         job_queue: the queue of the job; `queue` is that of the Airflow task.
         priority, max_parallel, memory_mb, output_mb, on_failure: of the job; see `model.Job`.
         slurm: what the job asks of Slurm, such as `{"partition": "gpu", "cpus": 4}`; it then runs there.
+        webhooks: names of those that are told of the job's ends, instead of those that the pipeline names.
 
     Returns, as XCom:
         `{"state", "job", "tasks", "result", "usage"}`, as `AirExecutorClient.outcome`.
@@ -104,6 +105,7 @@ class AirJobOperator(BaseOperator):
         output_mb: int | None = None,
         on_failure: str | None = None,
         slurm: Mapping[str, Any] | None = None,
+        webhooks: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,6 +132,7 @@ class AirJobOperator(BaseOperator):
         self.output_mb = output_mb
         self.on_failure = on_failure
         self.slurm = slurm
+        self.webhooks = webhooks
         self.job_shown: str | None = None
         """The job that is cancelled when the task is stopped."""
         self.job_linked: str | None = None

@@ -15,6 +15,8 @@ import httpx
 import psutil
 import pytest
 
+from air_executor import paths
+from air_executor.http import tokens
 from tests.airflow import databases, rest, stack, waiting
 from tests.airflow.home import Job
 from tests.airflow.postgres import Postgres
@@ -22,7 +24,7 @@ from tests.airflow.postgres import Postgres
 ROOT = Path(__file__).parents[2]
 EXECUTORS = ("airflow_plugin.AirExecutor", "LocalExecutor")
 EXAMPLES = ("job_with_client", "job_with_operator", "job_deferrable", "job_pipeline", "job_mapped", "job_decorated")
-OURS = ("jobs_long", "jobs_killed", "jobs_existing", "jobs_many", "jobs_sensed", "jobs_refused")
+OURS = ("jobs_long", "jobs_killed", "jobs_existing", "jobs_many", "jobs_sensed", "jobs_refused", "jobs_over_http")
 LIMIT = 15.0
 """Seconds from Airflow's decision to the end of the last process."""
 
@@ -60,6 +62,8 @@ def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     settings["CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "False"  # the DAG processor asks for events of DAGs that are not
     started = stack.Stack(root, database, executor=request.param, dags=dags, settings=settings)
     started.environment["AIRFLOW_CONN_UNREACHABLE"] = '{"conn_type": "air_executor", "host": "/nowhere/at/all"}'
+    remote = connection(started)
+    started.environment["AIRFLOW_CONN_OVER_HTTP"] = json.dumps(remote)
     pipelines = started.home.path / "pipelines"
     pipelines.mkdir(parents=True)
     shutil.copy(ROOT / "examples" / "pipelines" / "nightly.toml", pipelines)
@@ -69,7 +73,28 @@ def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         assert started.rest.import_errors() == []
         if request.param == "LocalExecutor":
             runners.enter_context(started.runner("default"))
+        else:
+            serve(started, remote["port"])
         yield started
+
+
+def connection(airflow: stack.Stack) -> dict[str, Any]:
+    """A connection to the home over HTTP."""
+    [port] = stack.free_ports(1)
+    _, token = tokens.create(paths.Home(airflow.home.path), "a DAG", ("read", "submit", "cancel"), by="a test")
+    return {"conn_type": "air_executor", "host": "http://127.0.0.1", "port": port, "password": token}
+
+
+def serve(airflow: stack.Stack, port: int) -> None:
+    airflow.spawn("http", [str(stack.BIN / "air-executor"), "serve", "--port", str(port)])
+    address = f"http://127.0.0.1:{port}/api/v1/health"
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(address, trust_env=False).is_success
+        return False
+
+    waiting.until(answers, "the HTTP API to answer", 60)
 
 
 def xcom(airflow: stack.Stack, run: rest.Run, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
@@ -276,6 +301,22 @@ def test_clearing_ends_the_processes_of_the_job(airflow: stack.Stack, task_id: s
     both = [f"{each}-{run.run_id}" for each in ("running", "deferred")]
     waiting.until(lambda: not any(map(tree, both)), "the next trees to be gone", 60)
     assert took < LIMIT
+
+
+def test_over_http(airflow: stack.Stack) -> None:
+    """The worker, the triggerer, and the end of a task that is deferred."""
+    run = airflow.rest.trigger("jobs_over_http")
+    expected = {"works": "success", "hears": "success", "fails": "failed", "deferred": "deferred"}
+    waiting.until(lambda: airflow.rest.states(run) == expected, "all but the one that goes on", 120, 0.3)
+    assert outcome(airflow, run, "works")["result"] == {"only": 5}
+    assert "no luck" in airflow.rest.log(run, "fails") and "code 7" in airflow.rest.log(run, "fails")
+    assert "It is at http://127.0.0.1:" in airflow.rest.log(run, "works")
+    ours = job(airflow, run, "deferred")
+    waiting.until(lambda: waits(airflow, run, "deferred"), "the triggerer to wait for it", 60, 0.3)
+    airflow.rest.patch(f"dags/{run.dag_id}/dagRuns/{run.run_id}", {"state": "failed"})
+    waiting.until(lambda: Job(ours.path).state["state"] == "cancelled", "the job to be cancelled", 60)
+    waiting.until(lambda: not tree(f"deferred-{run.run_id}"), "its processes to be gone", 60)
+    assert ours.state["exit"]["reason"].startswith("cancelled by token a DAG (")
 
 
 # --- Bad input ---

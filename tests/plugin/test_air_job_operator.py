@@ -102,6 +102,7 @@ def test_the_name_is_that_of_the_run_and_not_of_the_try() -> None:
 
 
 def test_what_is_given_arrives(home: Home, api: AirExecutorClient) -> None:
+    home.config.write_text('[webhooks.chat]\nkind = "slack"\nurl = "https://chat.example.org/hook"\n')
     operator = AirJobOperator(
         task_id="work",
         tasks=[model.Task("echo", ["{{ ds }}"], id="a"), {"command": "true", "dependencies": ["a"], "retries": 2}],
@@ -113,12 +114,14 @@ def test_what_is_given_arrives(home: Home, api: AirExecutorClient) -> None:
         output_mb=5,
         on_failure="stop",
         slurm={"partition": "p-{{ ds }}", "cpus": "{{ 2 + 2 }}", "extra": ["--comment={{ ds }}"]},
+        webhooks=("chat",),
         execution_timeout=timedelta(minutes=2),
     )
     job = submit_only(operator, api)
     assert (job.name, job.queue, job.priority, job.max_parallel) == ("report-2026-01-31", "heavy", 3, 2)
     assert (job.memory_mb, job.output_mb, job.on_failure, job.timeout) == (512, 5, "stop", 120.0)
     assert job.slurm == {"partition": "p-2026-01-31", "cpus": 4, "extra": ["--comment=2026-01-31"]}
+    assert job.webhooks == ["chat"]
     first, second = api.get_tasks(job.name)
     assert first.args == ["2026-01-31"] and (second.dependencies, second.retries) == (["a"], 2)
 
@@ -215,6 +218,8 @@ def cycle() -> list[dict[str, Any]]:
         ({"tasks": TRUE, "labels": {"a": 1}}, "labels map text to text"),
         ({"tasks": TRUE, "on_failure": "explode"}, "on_failure"),
         ({"tasks": TRUE, "slurm": {"cpus": "{{ ds }}"}}, "slurm 'cpus' must be a whole number of at least 1, not"),
+        ({"tasks": TRUE, "webhooks": ["nobody"]}, "no webhook nobody"),
+        ({"tasks": TRUE, "webhooks": "chat"}, "webhooks"),
         ({"tasks": TRUE, "slurm": "gpu"}, "slurm must be a table of options, not str"),
     ],
 )

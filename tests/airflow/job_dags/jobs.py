@@ -69,8 +69,18 @@ def jobs_refused() -> None:
     AirJobOperator(task_id="fails", tasks=script("for n in $(seq 50); do echo line $n; done; exit 7"))
 
 
+@dag("jobs_over_http", **GIVEN)
+def jobs_over_http() -> None:
+    name, way = "remote-{{ run_id }}", {"air_conn_id": "over_http"}
+    AirJobOperator(task_id="works", tasks=script('echo 5 > "$AIR_EXECUTOR_OUTPUT"'), job_name=name, **way)
+    AirJobSensor(task_id="hears", job=name, deferrable=True, **way)
+    AirJobOperator(task_id="fails", tasks=script("echo no luck; exit 7"), deferrable=True, **way)
+    AirJobOperator(task_id="deferred", tasks=long("deferred-{{ run_id }}"), deferrable=True, **way)
+
+
 jobs_long()
 jobs_killed()
 jobs_existing()
 jobs_sensed()
 jobs_refused()
+jobs_over_http()
