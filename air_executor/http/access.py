@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from air_executor.errors import CorruptFileError, NotFoundError
 from air_executor.http import tokens
-from air_executor.http.problems import Problem
+from air_executor.http.problems import RETRY_AFTER, Problem
 from air_executor.http.service import Service
 from air_executor.http.tokens import Scope, Standing, Token
 from air_executor.paths import Home
@@ -121,11 +121,16 @@ def hurried(seconds: float, whose: str) -> Problem:
     )
 
 
+def busy(why: str) -> Problem:
+    """Too much is being answered."""
+    return Problem(503, "busy", f"{why}; try again later", headers={"Retry-After": str(RETRY_AFTER)})
+
+
 async def admit(request: Request, scope: Scope) -> Token:
     """Let a request in.
 
     Raises:
-        Problem: its token is none, does not allow it, or is used too often.
+        Problem: its token is none, does not allow it, or is used too much.
     """
     service: Service = request.app.state.service
     registry: Registry = request.app.state.registry
@@ -142,6 +147,9 @@ async def admit(request: Request, scope: Scope) -> Token:
         raise Problem(
             403, "forbidden", f"this needs the scope {scope}; the token {token.id} has {', '.join(token.scopes)}"
         )
+    if not service.shares.enter(token.id):
+        raise busy(f"{service.shares.most} requests of the token {token.id} are being answered")
+    request.scope["air_executor.share"] = token.id
     return token
 
 

@@ -63,7 +63,7 @@ def build(service: Service) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
     _refuse(app)
-    app.add_middleware(Gate, settings=service.settings)
+    app.add_middleware(Gate, service=service)
     _describe(app)
     return app
 

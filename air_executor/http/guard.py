@@ -23,7 +23,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from air_executor.http import access
-from air_executor.http.problems import RETRY_AFTER, Problem
+from air_executor.http.problems import Problem
+from air_executor.http.service import Service
 from air_executor.http.tokens import Scope
 from air_executor.settings import HttpSettings
 
@@ -48,8 +49,8 @@ class ClientGone(Exception):
 class Gate:
     """The outermost part of the app."""
 
-    def __init__(self, app: App, settings: HttpSettings) -> None:
-        self._app, self._settings = app, settings
+    def __init__(self, app: App, service: Service) -> None:
+        self._app, self._settings, self._shares = app, service.settings, service.shares
         self._under_way = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -67,12 +68,13 @@ class Gate:
             raise
         finally:
             self._under_way -= 1
+            if (whose := scope.get("air_executor.share")) is not None:
+                self._shares.leave(whose)
             log.info("%s", line(scope, answer))
 
     async def _answer(self, scope: Message, receive: Receive, answer: _Answer) -> None:
         if self._under_way > self._settings.max_requests:
-            detail = f"{self._settings.max_requests} requests are being answered; try again later"
-            refusal = Problem(503, "busy", detail, headers={"Retry-After": str(RETRY_AFTER)})
+            refusal = access.busy(f"{self._settings.max_requests} requests are being answered")
             await refusal.response()(scope, receive, answer.send)
             return
         if {name for name, _ in scope["headers"]} >= _TWO_ENDS:

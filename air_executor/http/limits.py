@@ -1,10 +1,14 @@
-"""How often somebody may ask: token buckets, which refill with time. Pure but for the clock that is given."""
+"""How often somebody may ask, and how much at once. Pure but for the clock that is given.
+
+How often is counted with token buckets, which refill with time.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +37,30 @@ def take(bucket: Bucket, now: float, rate: float, burst: int) -> float:
         bucket.left -= 1.0
         return 0.0
     return (1.0 - bucket.left) / rate
+
+
+class Shares:
+    """How many requests of each are under way: one alone may have three quarters of what there is for all.
+
+    All of it belongs to one event loop.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.most = math.ceil(total * 3 / 4)
+        self.under_way: Counter[str] = Counter()
+
+    def enter(self, who: str) -> bool:
+        """Count one more of somebody; False if that is one too many."""
+        if self.under_way[who] >= self.most:
+            return False
+        self.under_way[who] += 1
+        return True
+
+    def leave(self, who: str) -> None:
+        """One that was let in has ended."""
+        self.under_way[who] -= 1
+        if not self.under_way[who]:
+            del self.under_way[who]
 
 
 class Limiter:

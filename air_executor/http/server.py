@@ -12,9 +12,7 @@ import ipaddress
 import logging
 import os
 import socket
-import ssl
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -23,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from air_executor.errors import SettingsError
 from air_executor.http.app import build
+from air_executor.http.certificate import Certificate
 from air_executor.http.service import Service
 from air_executor.paths import Home
 from air_executor.settings import HttpSettings
@@ -33,6 +32,8 @@ BACKLOG = 1024
 MAX_CONNECTIONS = 1000
 KEEP_ALIVE = 30
 """Seconds that a connection stays open on which nothing is asked."""
+RENEWAL_TICKS = 100
+"""Between looks at the files of the certificate; there are ten ticks in a second."""
 KILLED = 128
 """With the number of the signal, the exit code of who ends at once."""
 MAX_HEAD = 64 * 1024
@@ -41,8 +42,8 @@ MAX_HEAD = 64 * 1024
 # --- What must be right before it starts ---
 
 
-def check(settings: HttpSettings, home: Home) -> ssl.SSLContext | None:
-    """The certificate as it is used; None without TLS.
+def check(settings: HttpSettings, home: Home) -> Certificate | None:
+    """The certificate; None without TLS.
 
     Raises:
         SettingsError: what is set cannot be, or must not be.
@@ -56,7 +57,7 @@ def check(settings: HttpSettings, home: Home) -> ssl.SSLContext | None:
                 "serve on 127.0.0.1, or say allow_plain = true (--allow-plain), as behind a proxy that has TLS"
             )
         return None
-    return read_certificate(home, settings.tls_cert, settings.tls_key)
+    return Certificate(home, settings.tls_cert, settings.tls_key)
 
 
 def is_loopback(host: str) -> bool:
@@ -65,42 +66,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def read_certificate(home: Home, cert: str, key: str | None) -> ssl.SSLContext:
-    """TLS with this certificate.
-
-    Raises:
-        SettingsError: it cannot be read, or is none.
-    """
-    cert_path, key_path = home.root / Path(cert).expanduser(), home.root / Path(key or cert).expanduser()
-    for what, path in (("tls_cert", cert_path), ("tls_key", key_path)):
-        try:
-            with path.open("rb"):
-                pass
-        except OSError as error:
-            raise SettingsError(f"[http] {what}: {path} cannot be read: {error.strerror}") from None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(cert_path, key_path, password=_no_password)
-    except _Encrypted:
-        raise SettingsError(
-            f"[http] tls_key: {key_path} is encrypted; give a key without a password, mode 0600"
-        ) from None
-    except (ssl.SSLError, OSError) as error:
-        what = getattr(error, "reason", None) or "they are not PEM"
-        raise SettingsError(f"[http] {cert_path} and {key_path} are no certificate and its key: {what}") from None
-    return context
-
-
-class _Encrypted(Exception):
-    """A key that needs a password."""
-
-
-def _no_password() -> str:
-    """Else OpenSSL would ask for it on the terminal."""
-    raise _Encrypted
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -173,14 +138,19 @@ class PatientProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """Ends as is said above."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, certificate: Certificate | None = None) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._certificate = service, certificate
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._certificate is not None and counter % RENEWAL_TICKS == 0:
+            self._certificate.renew()
+        return await super().on_tick(counter)
 
     def stop(self) -> None:
         """Let it end in order; from any thread."""
@@ -205,19 +175,18 @@ def serve(home: Home, settings: HttpSettings) -> int:
     Raises:
         SettingsError: something is wrong with what is set; it did not start.
     """
-    context = check(settings, home)
+    certificate = check(settings, home)
     bound = bind(settings.host, settings.port)
     service = Service(home, settings)
-    server = Server(configure(service, context), service)
-    log.info(
-        "serving %s on %s; its document: %s/api/v1/openapi.json", home.root, *[address(bound, settings, context)] * 2
-    )
+    server = Server(configure(service, certificate), service, certificate)
+    where = address(bound, settings, certificate)
+    log.info("serving %s on %s; its document: %s/api/v1/openapi.json", home.root, where, where)
     server.run([bound])
     log.info("ended")
     return 0
 
 
-def configure(service: Service, context: ssl.SSLContext | None) -> uvicorn.Config:
+def configure(service: Service, certificate: Certificate | None) -> uvicorn.Config:
     """How uvicorn serves the app."""
     settings = service.settings
     protocol = type("Protocol", (PatientProtocol,), {"head_timeout": settings.client_timeout})
@@ -239,7 +208,7 @@ def configure(service: Service, context: ssl.SSLContext | None) -> uvicorn.Confi
     )
     config.load()
     logging.getLogger("uvicorn.access").addFilter(_say_nothing)  # it has tokens and queries, and others set logging up
-    config.ssl = context  # read and checked already
+    config.ssl = certificate.context if certificate is not None else None  # read and checked already
     return config
 
 
@@ -248,11 +217,11 @@ def _say_nothing(_: logging.LogRecord) -> bool:
     return False
 
 
-def address(bound: socket.socket, settings: HttpSettings, context: ssl.SSLContext | None) -> str:
+def address(bound: socket.socket, settings: HttpSettings, certificate: Certificate | None) -> str:
     """What a client is given."""
     host, port = bound.getsockname()[:2]
     name = settings.host if not is_loopback(settings.host) else host
-    return f"{'http' if context is None else 'https'}://{f'[{name}]' if ':' in name else name}:{port}"
+    return f"{'http' if certificate is None else 'https'}://{f'[{name}]' if ':' in name else name}:{port}"
 
 
 def log_to_stderr() -> None:

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from air_executor import health, model, remedies, runners, status
 from air_executor.awaiting import JobWatch
 from air_executor.client import AirExecutorClient
-from air_executor.http.limits import Limiter
+from air_executor.http.limits import Limiter, Shares
 from air_executor.index import Index
 from air_executor.paths import Home
 from air_executor.settings import HttpSettings
@@ -79,6 +79,7 @@ class Service:
         self.client = AirExecutorClient(self.home.root)
         self.limiter = Limiter(self.settings.rate, self.settings.burst)
         self.strangers = Limiter(self.settings.stranger_rate, self.settings.stranger_burst)
+        self.shares = Shares(self.settings.max_requests)
         self._index = Index(self.home)
         self._seen = Sightings(guess=True)  # kept, so nobody ever waits for the heartbeat of another host
         self._indexing, self._looking = threading.Lock(), threading.Lock()

@@ -80,14 +80,14 @@ def _start(root: str, options: dict[str, Any]) -> tuple[str, Server, threading.T
 
     home = Home(Path(root))
     settings = HttpSettings(port=0, **{"rate": 0.0, "stranger_rate": 0.0, "shutdown": 1.0, **options})
-    context = server.check(settings, home)
+    certificate = server.check(settings, home)
     bound = server.bind(settings.host, settings.port)
     service = Service(home, settings)
-    running = server.Server(server.configure(service, context), service)
+    running = server.Server(server.configure(service, certificate), service, certificate)
     thread = threading.Thread(target=running.run, args=([bound],))
     thread.start()
     wait_for(lambda: running.started, what="the start of the server")
-    return server.address(bound, settings, context), running, thread
+    return server.address(bound, settings, certificate), running, thread
 
 
 def main() -> None:

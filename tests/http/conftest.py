@@ -56,15 +56,15 @@ def serving(root: Path, **options: Any) -> Iterator[Api]:
     home = Home(root)
     store.ensure_home(home)
     settings = HttpSettings(**{"port": 0, "rate": 0.0, "stranger_rate": 0.0, "shutdown": 1.0, **options})
-    context = server.check(settings, home)
+    certificate = server.check(settings, home)
     bound = server.bind(settings.host, settings.port)
     service = Service(home, settings)
-    running = server.Server(server.configure(service, context), service)
+    running = server.Server(server.configure(service, certificate), service, certificate)
     thread = threading.Thread(target=running.run, args=([bound],))
     thread.start()
     try:
         wait_for(lambda: running.started, what="the start of the server")
-        url = server.address(bound, settings, context)
+        url = server.address(bound, settings, certificate)
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
             yield Api(home, url, service, http)
     finally:

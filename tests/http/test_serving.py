@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import socket
 import ssl
@@ -157,6 +158,31 @@ def test_so_many_are_answered_at_once(narrow: Api) -> None:
     wait_for(lambda: narrow.http.get(f"{BASE}/health").status_code == 429)
 
 
+def test_one_token_leaves_room_for_others(narrow: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrow.service.shares, "most", 1)
+    _, text = tokens.create(narrow.home, "greedy", ["read"], by="test")
+    headers = {"Authorization": f"Bearer {text}"}
+    logs, queues = f"{BASE}/runs/waits/logs/task-1", f"{BASE}/queues"
+    with narrow.http.stream("GET", logs, params={"follow": "true"}, headers=headers):
+        refused = narrow.http.get(queues, headers=headers)
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:air-executor:busy")
+        assert narrow.get("/queues", scope="submit").status_code == 403  # somebody else is let in that far
+    wait_for(lambda: not narrow.service.shares.under_way, what="the end of what was closed")
+
+
+@pytest.mark.parametrize(("total", "most"), [(1, 1), (2, 2), (4, 3), (200, 150)])
+def test_shares(total: int, most: int) -> None:
+    shares = limits.Shares(total)
+    assert shares.most == most
+    assert [shares.enter("a") for _ in range(most + 1)] == [True] * most + [False]
+    assert shares.enter("b")
+    shares.leave("a")
+    assert shares.enter("a")
+    for who in ["b", *"a" * most]:
+        shares.leave(who)
+    assert not shares.under_way
+
+
 def test_what_goes_wrong_here_is_told_without_what_was_sent(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,11 +218,12 @@ def test_what_is_possible_at_an_address_is_said(api: Api) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a certificate, its key, an encrypted key, and a key of another."""
+    """A directory with a certificate, its key, an encrypted key, a key of another, and another pair."""
     where = tmp_path_factory.mktemp("tls")
+    (where / "renewed").mkdir()
     ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    for key in ("key.pem", "other.pem"):
+    for key in ("key.pem", "other.pem", "renewed/key.pem"):
         out = ["-keyout", where / key, "-out", where / key.replace("key", "cert"), "-nodes"]
         subprocess.run(["openssl", "req", "-x509", *ec, *out, *name], check=True, capture_output=True)
     encrypt = ["-aes128", "-passout", "pass:hunter2", "-out", where / "encrypted.pem"]
@@ -212,6 +239,27 @@ def test_tls(tmp_path: Path, certificate: Path) -> None:
         trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
         with httpx.Client(base_url=api.url, verify=trusting, trust_env=False) as client:
             assert client.get(f"{BASE}/health").json() == {"status": "alive"}
+
+
+def test_a_renewed_certificate_is_used(
+    tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "RENEWAL_TICKS", 1)
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for each in (cert, key):
+        shutil.copy(certificate / each.name, each)
+    first, second = cert.read_text(), (certificate / "renewed" / "cert.pem").read_text()
+    with serving(tmp_path / "home", tls_cert=str(cert), tls_key=str(key)) as api:
+        url = httpx.URL(api.url)
+
+        def shown() -> str:
+            return ssl.get_server_certificate((url.host, url.port or 0))
+
+        shutil.copy(certificate / "renewed" / "key.pem", key)  # between the two files they do not fit together
+        wait_for(lambda: "the certificate is not renewed" in caplog.text)
+        assert shown() == first
+        shutil.copy(certificate / "renewed" / "cert.pem", cert)
+        wait_for(lambda: shown() == second)
 
 
 @pytest.mark.parametrize(
