@@ -57,9 +57,6 @@ class HttpServers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
         assert self._popen.stdin is not None and self._popen.stdout is not None
         self._popen.stdin.close()
         self._popen.stdout.close()

@@ -69,12 +69,11 @@ def executor(home: Home) -> AirExecutor:
     return fleet.start_executor()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def servers() -> Iterator[apart.HttpServers]:
-    """A process that serves homes over HTTP; gone before tests that end all children of this process."""
-    process = apart.HttpServers()
-    yield process
-    process.end()
+    """A process that serves homes over HTTP. Not for longer: tests of Airflow's supervisor end all children of this."""
+    with apart.HttpServers() as process:
+        yield process
 
 
 FILES, HTTP = "files", "http"
