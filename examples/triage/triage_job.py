@@ -47,6 +47,9 @@ def list_issues(day: str) -> None:
     """The first task: add one for each issue, and one that waits for them all."""
     from air_executor import AirExecutorClient
 
+    client = AirExecutorClient()
+    if any(task.id == "gather" for task in client.get_tasks(os.environ["AIR_EXECUTOR_JOB"])):
+        return  # a try before this one was killed after it had added them
     directory = _directory(day)
     texts = triage_items.listed(day, _settings())
     shutil.rmtree(directory, ignore_errors=True)
@@ -58,7 +61,7 @@ def list_issues(day: str) -> None:
         {**_task("issue", day, str(number)), "id": f"issue-{number}", "env": variables} for number in range(len(texts))
     ]
     gather = {**_task("gather", day), "id": "gather", "env": variables}
-    AirExecutorClient().add_tasks([*issues, {**gather, "dependencies": [issue["id"] for issue in issues]}])
+    client.add_tasks([*issues, {**gather, "dependencies": [issue["id"] for issue in issues]}])
 
 
 def handle_issue(day: str, number: str) -> None:

@@ -248,4 +248,6 @@ def test_as_a_job_it_comes_to_the_same(
     assert client.get_result(name)["gather"] == summary
     assert files(other) == files(settings.output)
     assert {task.id: task.tries for task in client.get_tasks(name)}["issue-2"] == 2
+    monkeypatch.setenv("AIR_EXECUTOR_JOB", name)
+    triage_job.list_issues(DAY)  # as when its first try was killed after it had added them
     assert not list(other.glob(".*.job"))
