@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor import blueprints, doctor, model, parameters, pipelines, settings
+from air_executor import blueprints, clients, doctor, model, parameters, pipelines, settings
 from air_executor.paths import Home
 from air_executor.slurm import options
 from air_executor.testing import end_everything
@@ -120,6 +120,12 @@ def test_every_request_and_refusal_of_the_api_is_documented() -> None:
         assert short in text or f"/{short.rpartition('/')[2]}`" in text, path
     for word in problems.TITLES:
         assert f"`{word}`" in text, word
+
+
+def test_every_method_of_a_client_is_documented() -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    named = re.findall(r"^\| `(\w+)", text, re.MULTILINE)
+    assert sorted(named) == sorted(name for name in vars(clients.Client) if not name.startswith("_"))
 
 
 def test_every_option_of_a_webhook_is_documented() -> None:
