@@ -41,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
-        raise AirExecutorError(
-            "completion needs shtab; install it with: pip install 'air-executor[completion]'"
-        ) from None
+        raise AirExecutorError("completion needs shtab: install shtab, or this project's extra `completion`") from None
     from air_executor import cli
 
     script = shtab.complete(cli.get_parser(), shell=args.shell)

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         from air_executor.http import server
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"{error.name} is not installed, which serve needs: pip install 'air-executor[api]'"
+            f"{error.name} is not installed, which serve needs: install this project's extra `api`"
         ) from None
     store.ensure_home(home)
     server.log_to_stderr()

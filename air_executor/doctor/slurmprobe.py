@@ -204,7 +204,7 @@ def _judge_said(where: str, python: str, answer: Answer, said: Mapping[str, obje
 
 def _judge_python(where: str, python: str, said: Mapping[str, object]) -> Iterator[Finding]:
     node = said.get("host")
-    install = f"on {node}: {python} -m pip install air-executor=={__version__}; or set python of {where}"
+    install = f"on {node}: install Air-Executor {__version__} with {python}; or set python of {where}"
     if said.get("error"):
         yield problem(Check.SLURM, f"{where}: {python} on {node} has no Air-Executor ({said['error']})", install)
     elif said.get("version") != __version__:

@@ -152,7 +152,7 @@ class Transport:
         try:
             import httpx
         except ImportError:
-            raise SettingsError("over HTTP, httpx is needed: pip install 'air-executor[api]'") from None
+            raise SettingsError("over HTTP, httpx is needed: install httpx, or this project's extra `api`") from None
         limits = httpx.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT, read=ANSWER_TIMEOUT + wait)
         headers = {} if key is None else {"Idempotency-Key": key}
         try:

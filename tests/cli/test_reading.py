@@ -399,4 +399,4 @@ def test_completion(cli: Cli, shell: str) -> None:
 def test_completion_without_shtab_says_how_to_get_it(cli: Cli) -> None:
     (cli.cwd / "shtab.py").write_text("raise ImportError")
     line = cli.refused("completion", "bash", code=1, env={"PYTHONPATH": str(cli.cwd)})
-    assert "pip install 'air-executor[completion]'" in line
+    assert "install shtab, or this project's extra `completion`" in line

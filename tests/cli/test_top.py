@@ -249,6 +249,6 @@ def test_it_says_what_is_missing(cli: Cli) -> None:
     assert "cannot draw on this terminal" in on_terminal(cli, "top", TERM="dumb")
     (cli.cwd / "rich.py").write_text("raise ImportError")
     text = on_terminal(cli, "top", PYTHONPATH=str(cli.cwd))
-    assert text.strip() == "air-executor: top needs rich; install it with: pip install 'air-executor[top]'"
+    assert text.strip() == "air-executor: top needs rich: install rich, or this project's extra `top`"
     (cli.cwd / "rich.py").unlink()
     assert "does not exist; submit a job" in on_terminal(cli, "--home", "nowhere", "top")

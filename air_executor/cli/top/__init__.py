@@ -21,7 +21,7 @@ from air_executor.errors import AirExecutorError, InvalidInputError
 
 _TEXT = """\
 Show runners, queues and jobs, anew each second, and act on them. The keys are
-shown with ?. Needs a terminal, and rich: pip install 'air-executor[top]'.
+shown with ?. Needs a terminal, and rich (this project's extra `top`).
 
 For scripts there are status, list and show, all with --json."""
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import rich.console  # noqa: F401
     except ImportError:
-        raise AirExecutorError("top needs rich; install it with: pip install 'air-executor[top]'") from None
+        raise AirExecutorError("top needs rich: install rich, or this project's extra `top`") from None
     from air_executor.cli.top import app
 
     return app.run(home)
