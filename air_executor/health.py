@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,10 @@ class Status:
     """The runners that live and take no jobs, and who wanted it."""
     airflow: str | None = None
     """The AIRFLOW_HOME of the Airflow whose home it is, empty if that is not known; None if it is no Airflow's."""
+    settings: str | None = None
+    """What is wrong with config.toml."""
+    given_up: Mapping[str, int] = field(default_factory=dict)
+    """How many events each webhook did not take, until they were given up."""
 
     @property
     def problems(self) -> list[str]:
@@ -160,7 +164,7 @@ class Trouble:
     """Something that should be otherwise; `status` and `doctor` say it in the same words."""
 
     about: str
-    """home, component, runner, queue or slurm."""
+    """home, settings, component, runner, queue, slurm or webhooks."""
     text: str
     advice: str = ""
     """What the command in `fix` does."""
@@ -181,6 +185,7 @@ def find_troubles(status: Status) -> list[Trouble]:
         advice = "create it (or submit a job, or give another --home) with"
         return [Trouble("home", f"{home.root} is not there", advice, status.start)]
     return [
+        *_settings_troubles(home, status),
         *(
             Trouble("component", f"{each.name} is {each.state}: {each.detail}")
             for each in status.components
@@ -191,7 +196,24 @@ def find_troubles(status: Status) -> list[Trouble]:
         *(Trouble("slurm", each.text, each.advice, each.fix) for each in standing.problems(status.slurm)),
         *_pilot_troubles(home, status),
         *_command_troubles(home, status),
+        *webhook_troubles(home, status.given_up),
     ]
+
+
+def _settings_troubles(home: Home, status: Status) -> Iterator[Trouble]:
+    if status.settings is not None:
+        text = (
+            "no runner can start, and webhooks and runners that run go by what was valid before, as there is a mistake"
+        )
+        yield Trouble("settings", f"{text}: {status.settings}", "mend it, then look with", command(home, "doctor"))
+
+
+def webhook_troubles(home: Home, given_up: Mapping[str, int]) -> Iterator[Trouble]:
+    """Events that no receiver took are kept for a person to see to."""
+    for webhook, count in given_up.items():
+        text = f"given up for the webhook {webhook}: {count} of its events"
+        fix = command(home, "webhook", "list", "--dead", "--webhook", webhook)
+        yield Trouble("webhooks", text, "look at them, and resend or drop them, with", fix)
 
 
 def _runner_troubles(home: Home, status: Status) -> Iterator[Trouble]:

@@ -29,3 +29,8 @@ def without_home(home: Home, text: str) -> str:
     """A message that does not say where the home is."""
     text = text.replace(f"--home {home.root} ", "")
     return text.replace(f"{home.root}/", "").replace(str(home.root), "the home")
+
+
+def without_value(error: object) -> str:
+    """What an error says of an option, without the value that it complains about: that may be a secret."""
+    return str(error).partition(", not ")[0]

@@ -15,7 +15,19 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from air_executor import components, model, pauses, queuetables, remedies, runners, settings, sightings, spool, store
+from air_executor import (
+    components,
+    model,
+    pauses,
+    queuetables,
+    remedies,
+    runners,
+    sentences,
+    settings,
+    sightings,
+    spool,
+    store,
+)
 from air_executor.components import Component
 from air_executor.errors import AirExecutorError, CorruptFileError, SettingsError
 from air_executor.health import ComponentStatus, JobStatus, QueueStatus, RunnerStatus, Status
@@ -23,6 +35,7 @@ from air_executor.model import Job, JobState
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
 from air_executor.slurm import standing
+from air_executor.webhooks import outbox
 
 LOOK_BACK = 200
 """How many jobs are read at most to find the latest failures."""
@@ -63,6 +76,8 @@ def gather(home: Home, start: str | None = None) -> Status:
         slurm=gather_slurm(home, alive),
         drained=remedies.draining(home, alive),
         airflow=gather_airflow(home, queues),
+        settings=gather_settings(home),
+        given_up=gather_given_up(home),
         working=gather_working(home),
         failures=gather_failures(home),
     )
@@ -192,6 +207,21 @@ def slurm_queues(home: Home) -> frozenset[str]:
     except SettingsError:
         return frozenset()
     return frozenset(name for name, table in found.items() if table.launcher == queuetables.SLURM)
+
+
+def gather_settings(home: Home) -> str | None:
+    """What is wrong with config.toml, without any value in it: pages and the HTTP API show it, too."""
+    try:
+        settings.load(home, {})  # variables are those of other processes
+    except SettingsError as error:
+        return sentences.without_value(error)
+    return None
+
+
+def gather_given_up(home: Home) -> dict[str, int]:
+    """How many events each webhook did not take, until they were given up."""
+    counts = {name: len(outbox.stems(home, name, dead=True)) for name in outbox.webhooks_of(home, dead=True)}
+    return {name: count for name, count in counts.items() if count}
 
 
 def gather_slurm(home: Home, alive: Iterable[runners.RunnerInfo]) -> list[standing.Standing]:

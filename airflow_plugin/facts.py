@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from air_executor.doctor import airflow, facts, system
+from air_executor import sentences
+from air_executor.doctor import airflow, facts
 from air_executor.errors import SettingsError
 from air_executor.paths import HOME_VARIABLE
 from airflow_plugin import config
@@ -118,9 +119,9 @@ def malformed(conf: Any) -> Iterator[str]:
         except SettingsError as error:
             variable = f"AIRFLOW__{config.SECTION}__{name}".upper()
             if variable in os.environ:
-                yield f"{system.without_value(str(error))} (it is set by {variable})"
+                yield f"{sentences.without_value(error)} (it is set by {variable})"
             else:
-                yield system.without_value(str(error)) if f"${HOME_VARIABLE}" in str(error) else str(error)
+                yield sentences.without_value(error) if f"${HOME_VARIABLE}" in str(error) else str(error)
 
 
 def _option(conf: Any, section: str, name: str) -> facts.Option:

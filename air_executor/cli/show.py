@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _WORTH_TELLING = 0.1
 SHOWN = 100
 """A job may have 10,000 tasks and twice as many events."""
+AFTER_SHOWN = 32
+"""Columns for what a task depends on: one that waits for many others must not widen the lines of all."""
 
 
 def add(commands: arguments.Commands) -> None:
@@ -236,9 +238,19 @@ def task_table(tasks: Sequence[model.Task]) -> tuple[tuple[str, ...], list[tuple
     rows: list[tuple[object, ...]] = []
     for task in tasks:
         took = output.duration(listing.between(task.started_at, task.completed_at))
-        after = (",".join(task.dependencies),) if some else ()
+        after = (abbreviate(task.dependencies, AFTER_SHOWN),) if some else ()
         rows.append((task.id, task.status.value, task.exit_code, took, *after, shlex.join(task.argv)))
     return headers, rows
+
+
+def abbreviate(names: Sequence[str], columns: int) -> str:
+    """`a,b,c`, or `a,b +17` where all would be wider; the first of them is there in any case. Pure."""
+    shown = ",".join(names)
+    kept = min(len(names), columns)
+    while len(shown) > columns and kept > 1:
+        kept -= 1
+        shown = f"{','.join(names[:kept])} +{len(names) - kept}"
+    return shown
 
 
 def task_notes(task: model.Task) -> list[str]:

@@ -1,7 +1,8 @@
 """`status`: whether everything runs, and what is going on.
 
 `--json` prints what `air_executor.health.Status.to_dict` returns: {"status", "problems", "home", "at", "exists",
-"start", "components", "runners", "queues", "slurm", "working", "failures"}, and "version". The exit code is 0 healthy,
+"start", "components", "runners", "queues", "slurm", "working", "failures", "settings": what is wrong with config.toml,
+"given_up": how many events each webhook did not take}, and "version". The exit code is 0 healthy,
 1 degraded, 2 not running.
 """
 
@@ -25,8 +26,8 @@ start-dev.sh started, runners, queues, working jobs and the latest failures.
 
 The exit code is 0 if all is healthy, 1 if it is degraded (something that
 should be up is down, jobs wait in a queue that nobody serves, a runner died
-with jobs in its hands, Slurm does not answer or will never start a job), 2 if
-nothing runs."""
+with jobs in its hands, Slurm does not answer or will never start a job,
+config.toml has a mistake, a webhook did not take an event), 2 if nothing runs."""
 
 REFUSALS_SHOWN = 5
 _CLEAR = "\x1b[H\x1b[2J"

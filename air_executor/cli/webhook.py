@@ -50,15 +50,17 @@ def add(commands: arguments.Commands) -> None:
         actions, "show", run_show, help="show one event", examples=("air-executor webhook show ops/nightly.1f2e3d4c,1",)
     )
     show.add_argument("id", metavar="ID", help="of the event, as list shows it")
-    for name, does, text in (
-        ("resend", run_resend, "send events at once, also those that were given up"),
-        ("drop", run_drop, "forget events: they are not sent"),
+    for name, does, text, alone in (
+        ("resend", run_resend, "send events at once, also those that were given up", "all that wait for this webhook"),
+        ("drop", run_drop, "forget events: they are not sent", ""),
     ):
-        examples = (f"air-executor webhook {name} ops/nightly.1f2e3d4c,1", f"air-executor webhook {name} --dead")
-        each = arguments.add_command(actions, name, does, help=text, examples=examples)
+        examples = [f"air-executor webhook {name} ops/nightly.1f2e3d4c,1", f"air-executor webhook {name} --dead"]
+        examples += [f"air-executor webhook {name} --webhook ops"] if alone else []
+        each = arguments.add_command(actions, name, does, help=text, examples=tuple(examples))
         each.add_argument("ids", metavar="ID", nargs="*", help="of an event, as list shows it")
         each.add_argument("--dead", action="store_true", help="all that were given up")
-        each.add_argument("--webhook", metavar="NAME", help="with --dead: only of this webhook")
+        told = "with --dead: only of this webhook"
+        each.add_argument("--webhook", metavar="NAME", help=f"{alone}; {told}" if alone else told)
     test = arguments.add_command(
         actions, "test", run_test, help="send a ping", text=_TEST_TEXT, examples=("air-executor webhook test ops",)
     )
@@ -71,23 +73,42 @@ def add(commands: arguments.Commands) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Print the webhooks, and what waits or was given up."""
-    from air_executor import _files, settings
+    from air_executor import settings
 
     home = lookup.open_home(args)
     tables = settings.webhooks(home)
     found = [entry for entry in _entries(home, args.webhook) if entry.dead or not args.dead]
-    sending = _files.is_locked(home.webhook_sender_lock)
     rows = [_table_facts(home, name, table) for name, table in tables.items() if args.webhook in (None, name)]
     if args.json:
-        output.say_json({"webhooks": rows, "sending": sending, "events": [_facts(entry) for entry in found]})
+        output.say_json({"webhooks": rows, "sending": _is_sending(home), "events": [_facts(entry) for entry in found]})
         return 0
     if not tables:
         output.note(f"there are no webhooks; {home.config} has no table [webhooks.NAME]")
     _show_tables(rows)
     _show_entries(found)
-    if tables and not sending:
-        output.note("nobody sends now: a runner does when it runs, and so does air-executor webhook run")
+    if tables:
+        _note_sender(home)
     return 0
+
+
+def _is_sending(home: Home) -> bool:
+    from air_executor import _files
+
+    return _files.is_locked(home.webhook_sender_lock)
+
+
+def _note_sender(home: Home) -> None:
+    """Say it if nobody sends, and who will."""
+    from air_executor import runners
+    from air_executor.sightings import Sightings
+
+    if _is_sending(home):
+        return
+    if alive := runners.alive_runners(home, Sightings(guess=True)):
+        text = f"the runner {alive[0].id} starts a process for it soon; {home.runner_log} says when, and why one ended"
+    else:
+        text = "a runner does when it runs, and so does air-executor webhook run"
+    output.note(f"nobody sends at this moment: {text}")
 
 
 def _entries(home: Home, webhook: str | None) -> list[Entry]:
@@ -188,10 +209,29 @@ def run_resend(args: argparse.Namespace) -> int:
     from air_executor.webhooks import outbox
 
     home = lookup.open_home(args)
-    chosen = _chosen(home, args)
+    if args.webhook is not None and not args.ids and not args.dead:
+        chosen = _waiting(home, args.webhook)
+    else:
+        chosen = _chosen(home, args, "--dead for all that were given up, or --webhook NAME for all that wait for it")
+    sent = []
     for entry in chosen:
-        outbox.resend(home, entry)
-    return _report(args, chosen, "is sent again")
+        try:
+            sent.append(outbox.resend(home, entry))
+        except NotFoundError:  # it was taken meanwhile
+            if args.ids:
+                raise
+    _note_sender(home)
+    return _report(args, sent, "is sent again")
+
+
+def _waiting(home: Home, webhook: str) -> list[Entry]:
+    """What waits for one webhook, whether it still has a table or not."""
+    from air_executor import definitions, settings
+
+    found = [entry for entry in _entries(home, webhook) if not entry.dead]
+    if not found and webhook not in (known := settings.webhooks(home)):
+        raise NotFoundError(f"there is no webhook {webhook:.60} in {home.config}; {definitions.hint(webhook, known)}")
+    return found
 
 
 def run_drop(args: argparse.Namespace) -> int:
@@ -199,18 +239,19 @@ def run_drop(args: argparse.Namespace) -> int:
     from air_executor.webhooks import outbox
 
     home = lookup.open_home(args)
-    chosen = [entry for entry in _chosen(home, args) if outbox.remove(home, entry)]
+    chosen = _chosen(home, args, "--dead for all that were given up")
+    chosen = [entry for entry in chosen if outbox.remove(home, entry)]
     return _report(args, chosen, "is dropped")
 
 
-def _chosen(home: Home, args: argparse.Namespace) -> list[Entry]:
-    """What is meant; all of it is found before anything is done."""
+def _chosen(home: Home, args: argparse.Namespace, otherwise: str) -> list[Entry]:
+    """What is meant by ids or `--dead`; all of it is found before anything is done."""
     from air_executor.webhooks import outbox
 
     if bool(args.ids) == args.dead:
-        raise InvalidInputError("give the ids of events, or --dead for all that were given up")
+        raise InvalidInputError(f"give the ids of events, or {otherwise}")
     if args.webhook is not None and not args.dead:
-        raise InvalidInputError("--webhook is for --dead; an id says which webhook it is of")
+        raise InvalidInputError("--webhook says nothing beside ids; an id says which webhook it is of")
     if args.dead:
         return [entry for entry in _entries(home, args.webhook) if entry.dead]
     return [outbox.find(home, event_id) for event_id in args.ids]

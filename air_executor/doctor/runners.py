@@ -26,7 +26,6 @@ from air_executor.doctor.findings import Check, Finding, ok, problem, several, w
 from air_executor.errors import CorruptFileError, SettingsError
 from air_executor.paths import Home, command
 from air_executor.runners import RunnerInfo
-from air_executor.webhooks import outbox
 
 FORGOTTEN_AFTER = 60.0
 """Seconds after which a living runner has forgotten a dead one that left no job."""
@@ -142,11 +141,9 @@ def check_paused(home: Home) -> Iterator[Finding]:
 
 
 def check_webhooks(home: Home) -> Iterator[Finding]:
-    """Events that no receiver took are kept for a person to see to."""
-    for webhook in outbox.webhooks_of(home, dead=True):
-        if count := len(outbox.stems(home, webhook, dead=True)):
-            text = f"given up for the webhook {webhook}: {count} of its events"
-            yield warn(Check.WEBHOOKS, text, command(home, "webhook", "list", "--dead", "--webhook", webhook))
+    """Events that were given up, in the words of `status`."""
+    for trouble in health.webhook_troubles(home, status.gather_given_up(home)):
+        yield warn(Check.WEBHOOKS, trouble.text, trouble.fix)
 
 
 def check_versions(home: Home, alive: Iterable[RunnerInfo]) -> Iterator[Finding]:

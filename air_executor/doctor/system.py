@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 
-from air_executor import processes, settings
+from air_executor import processes, sentences, settings
 from air_executor.doctor.findings import Check, Finding, ok, problem, warn
 from air_executor.errors import SettingsError
 from air_executor.paths import Home
@@ -62,17 +62,12 @@ def check_settings(home: Home, environ: Mapping[str, str] = os.environ) -> Itera
         effective = settings.load(home, environ)
     except SettingsError as error:
         variable = next((name for name in sorted(environ) if name in str(error)), "the variable")
-        yield problem(Check.SETTINGS, without_value(str(error)), f"unset {variable}, or correct it")
+        yield problem(Check.SETTINGS, sentences.without_value(error), f"unset {variable}, or correct it")
         return
     found = [*_overrides(home, in_file, effective, environ), *_unread(environ)]
     yield from found or [
         ok(Check.SETTINGS, str(home.config) if home.config.exists() else "defaults and environment, no config.toml")
     ]
-
-
-def without_value(message: str) -> str:
-    """What an error says, without the value that it complains about: the environment may hold secrets."""
-    return message.partition(", not ")[0]
 
 
 def _variables() -> dict[str, tuple[str, str]]:

@@ -115,6 +115,8 @@ class Service:
             runners=status.gather_runners(self.home, infos, self._seen),
             queues=status.gather_queues(self.home, alive),
             drained=remedies.draining(self.home, alive),
+            settings=status.gather_settings(self.home),
+            given_up=status.gather_given_up(self.home),
         )
 
     async def until_over(self, name: str, seconds: float) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +23,10 @@ MAX_RETRY_AFTER = 3600.0
 GONE = 410
 _CONFLICT, _UNAUTHORIZED = 409, (401, 403)
 _TOO_MANY = 429
+_WHY_NO_LOG_IN = {
+    401: ": the user or the password is wrong",
+    404: ": what answers at {place} is not Airflow's API server, or has no /auth/token below the url: see url",
+}
 
 
 class Verdict(enum.Enum):
@@ -62,6 +66,22 @@ def judge(answer: Answer) -> Outcome:
 def _retry_after(answer: Answer) -> float:
     text = answer.headers.get("retry-after", "").strip()
     return min(MAX_RETRY_AFTER, float(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0.0
+
+
+def explain(status: int, table: WebhookSettings, place: str, right: str) -> str | None:
+    """What Airflow means with a status, where that says what to do; None for others. Pure.
+
+    Args:
+        place: where it answered.
+        right: what the user must be allowed to do with the DAG.
+    """
+    return {
+        400: f"Airflow makes no run of the DAG {table.dag_id}: see its import errors, parameters and allowed run types",
+        401: f"Airflow at {place} does not take the {'token of the user' if table.user else 'token'}:"
+        " it has expired, or another Airflow made it",
+        403: f"the user has no right to {right} the DAG {table.dag_id} in Airflow at {place}",
+        404: f"Airflow at {place} has no DAG {table.dag_id}, or the url is not that of Airflow's API server",
+    }.get(status)
 
 
 class Delivery:
@@ -120,12 +140,17 @@ class Delivery:
         """Make a DAG run of the event; of a ping, only see whether that would be possible."""
         dag = f"{target.url.rstrip('/')}/api/v2/dags/{quote(self._table.dag_id or '', safe='')}"
         if event["event"] == events.PING:
-            return judge(self._authorized("GET", dag, b"", target))
+            return self._judge(self._authorized("GET", dag, b"", target), target, "see")
         run = {"dag_run_id": run_id(event), "logical_date": None, "conf": event}
         answer = self._authorized("POST", f"{dag}/dagRuns", json.dumps(run).encode(), target)
         if answer.status == _CONFLICT:  # there is a run of this id, so of this event: its answer did not arrive
             return Outcome(Verdict.TAKEN)
-        return judge(answer)
+        return self._judge(answer, target, "make runs of")
+
+    def _judge(self, answer: Answer, target: Target, right: str) -> Outcome:
+        outcome = judge(answer)
+        why = explain(answer.status, self._table, target.place, right)
+        return replace(outcome, error=f"{outcome.error}: {why}") if why else outcome
 
     def _authorized(self, method: str, url: str, body: bytes, target: Target) -> Answer:
         """A request with a token; with a new one, if the one from before is not valid any more."""
@@ -147,7 +172,10 @@ class Delivery:
         credentials = json.dumps({"username": self._table.user, "password": target.secret}).encode()
         answer = self._request("POST", f"{target.url.rstrip('/')}/auth/token", credentials, {})
         if not answer.good:
-            raise SendError(f"Airflow does not log in the user of [webhooks.{self._name}]: HTTP {answer.status}")
+            raise SendError(
+                f"Airflow does not log in the user of [webhooks.{self._name}]: HTTP {answer.status}"
+                + _WHY_NO_LOG_IN.get(answer.status, "").format(place=target.place)
+            )
         try:
             token = json.loads(answer.body)["access_token"]
             if not isinstance(token, str) or not token.isascii() or not token.isprintable():

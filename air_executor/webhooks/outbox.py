@@ -71,6 +71,11 @@ class Entry:
         """Of the job."""
         return int(self.stem.rpartition(",")[2])
 
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether somebody has it sent again, and it was not tried since: it is as old as that wish, not as the end."""
+        return self.tries == 0 and self.event.get("at") not in (None, self.at)
+
     def to_dict(self) -> dict[str, Any]:
         """What is in the file; where that is says the rest."""
         tries = {"tries": self.tries, "tried_at": self.tried_at, "next_at": self.next_at, "error": self.error}

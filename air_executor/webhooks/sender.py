@@ -149,6 +149,8 @@ class Outlet:
             is_known = stem in self._known and before.get(stem) == inode  # else it is new, or somebody sends it again
             if not is_known and (entry := self._read(stem)) is not None:
                 self._remember(entry)
+                if entry.is_asked_for:  # who asks for it knows that the receiver is there again
+                    self._failures, self._rest_until = 0, 0.0
 
     def _read(self, stem: str) -> Entry | None:
         try:

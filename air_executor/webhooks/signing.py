@@ -51,10 +51,15 @@ def sign(body: bytes, secret: str | bytes, moment: float) -> str:
 
 
 def _digest(at: str, body: bytes, secret: str | bytes) -> str:
-    key = secret.encode("utf-8") if isinstance(secret, str) else secret
-    if not key:
+    return hmac.new(_key(secret), at.encode("ascii") + b"." + body, hashlib.sha256).hexdigest()
+
+
+def _key(secret: str | bytes) -> bytes:
+    """What is signed with: the secret without white space around it, as files that hold one end with a newline."""
+    text = secret if isinstance(secret, str) else secret.decode("utf-8", "surrogateescape")
+    if not text.strip():
         raise ValueError("the secret of a webhook is empty")
-    return hmac.new(key, at.encode("ascii") + b"." + body, hashlib.sha256).hexdigest()
+    return text.strip().encode("utf-8", "surrogateescape")
 
 
 def verify(
@@ -71,7 +76,7 @@ def verify(
     Args:
         headers: of the request, in any case.
         body: the bytes as they came, before anything made JSON of them.
-        secret: the same that the webhook has.
+        secret: the same that the webhook has; white space around it does not count.
         tolerance: seconds that it may be old, or ahead of this clock.
         seen: the ids of events that were dealt with. Add `event["id"]` to it once it is dealt with, and not before:
             what was not taken is sent again, with the same id.

@@ -77,6 +77,8 @@ class Lookout:
             slurm=status.gather_slurm(self.home, alive),
             drained=[remedies.find_drained(info.id, info.queues, steered) for info in alive if info.draining],
             airflow=status.gather_airflow(self.home, queues),
+            settings=status.gather_settings(self.home),
+            given_up=status.gather_given_up(self.home),
         )
         ended = self._count([queue.name for queue in found.queues])
         return View(found.problems, found.runners, found.queues, found.slurm, ended, steered)

@@ -201,7 +201,7 @@ class Runner:
             if cluster is not None and pid in cluster.pids:
                 cluster.died(pid)
             elif pid in self.sending.pids:
-                self.sending.died(pid)
+                self.work.clock.not_before("webhooks", self.sending.died(time.monotonic()))
             elif forks is not None and pid in forks.pids:
                 forks.died(pid)
             else:
@@ -264,6 +264,7 @@ class Runner:
         if clock.every("beat", self.settings.heartbeat, moment):
             safely("the heartbeat", self._beat)
             safely("metrics", self._publish)
+        if clock.every("webhooks", self.settings.heartbeat, moment):
             safely("webhooks", self.sending.check)
         if clock.every("recover", RECOVER_INTERVAL, moment):
             safely("the spool", self._guard_spool)
@@ -288,7 +289,7 @@ class Runner:
 
     def _pause(self) -> float:
         """Seconds until something is due."""
-        names = ["beat", "recover", "look", "orders", *self.launching.due()]
+        names = ["beat", "webhooks", "recover", "look", "orders", *self.launching.due()]
         if self.work.running:
             names += ["limits", "gone"]
         if self.work.endings:

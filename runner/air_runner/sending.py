@@ -24,10 +24,17 @@ from air_runner import logs
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
-"""Seconds before a process that died is replaced, at first and at most."""
+FIRST_PAUSE, MAX_PAUSE = 0.5, 60.0
+"""Seconds before a process that died is replaced, at first and at most: twice as long each time."""
+STEADY = 10.0
+"""Seconds of life after which its death is not one more of a row: what it sends, it could have sent by then."""
 CLOSE_WAIT = 2.0
 """Seconds that it may take to end; one that waits for a receiver is killed then, and sends that event again."""
+
+
+def pause(failures: int) -> float:
+    """Seconds before the next one after so many deaths in a row. Pure."""
+    return float(min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10)))
 
 
 class Sending:
@@ -62,16 +69,14 @@ class Sending:
         process.returncode = 0  # reaped by the daemon
         self._pid = process.pid
 
-    def died(self, pid: int) -> None:
-        """The daemon reaped the process."""
-        if pid == self._pid:
-            self._pid = None
-            if time.monotonic() - self._started_at > MAX_PAUSE:
-                self._failures = 0
-            pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
-            self._failures += 1
-            self._not_before = time.monotonic() + pause
-            log.info("the process that sends the events of webhooks ended; the next in %.0f s", pause)
+    def died(self, moment: float) -> float:
+        """The daemon reaped the process; returns when to check again, as `moment` by `time.monotonic`."""
+        self._pid = None
+        self._failures = 1 if moment - self._started_at > STEADY else self._failures + 1
+        seconds = pause(self._failures)
+        self._not_before = moment + seconds
+        log.info("the process that sends the events of webhooks ended; the next in %g s", seconds)
+        return self._not_before
 
     def close(self) -> None:
         """End the process; another runner starts the next."""

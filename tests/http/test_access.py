@@ -131,6 +131,19 @@ def test_who_has_the_scope_is_let_in(api: Api, scope: str) -> None:
         assert answer.status_code in (200, 201, 204, 404), (name, answer.text)
 
 
+def test_health_names_a_mistake_in_the_settings_and_not_where_the_home_is(api: Api) -> None:
+    assert api.get("/health", scope="read").status_code == 200
+    api.home.config.write_text('[runner]\nslots = "s3cr3t"\n')
+    try:
+        said = wait_for(
+            lambda: [each for each in api.get("/health", scope="read").json()["problems"] if "slots" in each]
+        )
+    finally:
+        api.home.config.unlink()
+    assert "config.toml: [runner] slots must be a whole number; mend it" in said[0]
+    assert str(api.home.root) not in said[0] and "s3cr3t" not in said[0]
+
+
 def test_health_says_no_more_than_alive_without_a_token(api: Api) -> None:
     assert api.http.get(f"{PREFIX}/health").json() == {"status": "alive"}
     assert api.get("/health", scope="read").json()["runners"] == []

@@ -202,6 +202,12 @@ def test_who_steered_is_read_when_there_is_something_new(home: Home, monkeypatch
     assert [each["by"] for each in watch.view().steered] == ["ana", "ben"]
 
 
+def test_a_mistake_in_the_settings_is_a_problem_that_the_page_shows(home: Home) -> None:
+    home.config.write_text("[runner]\nslotz = 3\n")
+    (problem,) = [each for each in lookout.Lookout(home).view().problems if "unknown option in [runner] slotz" in each]
+    assert "no runner can start" in problem
+
+
 def test_tasks_come_in_pages_and_by_status(web: Web, home: Home) -> None:
     submit(home, tasks=5)
     told = get(web, "job/one?offset=3&limit=10")

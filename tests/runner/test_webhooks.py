@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import psutil
+import pytest
 
 from air_executor import AirExecutorClient, testing, webhooks
 from air_executor.errors import JobBusyError
@@ -18,6 +19,7 @@ from air_executor.model import JobState
 from air_executor.paths import Home
 from air_executor.testing import wait_for
 from air_executor.webhooks import outbox
+from air_runner import sending
 from tests.receiver import SECRET, Got, new, table
 from tests.runner.conftest import StartRunner
 
@@ -43,12 +45,27 @@ def tries(home: Home) -> int:
     return sum(each.tries for each in outbox.read_all(home, dead=False) if isinstance(each, outbox.Entry))
 
 
+def test_a_sender_that_dies_again_and_again_comes_back_later_and_later() -> None:
+    assert [sending.pause(failures) for failures in (1, 2, 3, 7, 8, 9, 1000)] == [0.5, 1, 2, 32, 60, 60, 60]
+
+
+@pytest.mark.parametrize(("lived", "seconds"), [(sending.STEADY + 1, 0.5), (1.0, 4.0)])
+def test_one_that_lived_for_a_while_comes_back_soon(lived: float, seconds: float, home: Home) -> None:
+    here = sending.Sending(home)
+    here._failures, here._started_at = 3, 1000.0
+    assert here.died(1000.0 + lived) == 1000.0 + lived + seconds
+
+
 def test_every_event_arrives_in_order_whoever_is_killed(
     home: Home, client: AirExecutorClient, start_runner: StartRunner, tmp_path: Path
 ) -> None:
     receiver = new()
     failures = table(receiver, "failures", "all_jobs = true", 'states = ["failed"]')
-    home.config.write_text("[runner]\nheartbeat = 0.2\n" + table(receiver) + failures)
+    home.config.write_text(
+        "[runner]\nheartbeat = 300\n"  # it is not the heartbeat that brings a sender back
+        + table(receiver)
+        + failures
+    )
     (home.root / "secret").write_text(SECRET)
     runner = start_runner()
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor import model, settings
-from air_executor.cli import arguments, output
+from air_executor.cli import arguments, output, show
 
 
 def test_the_words_of_the_command_line_are_those_of_the_model() -> None:
@@ -17,6 +17,27 @@ def test_the_words_of_the_command_line_are_those_of_the_model() -> None:
     assert set(arguments.TRIGGERS) == {trigger.value for trigger in model.Trigger}
     assert set(arguments.ON_FAILURE) == {word.value for word in model.OnFailure}
     assert arguments.LAUNCHERS == settings.LAUNCHERS
+
+
+MANY = [f"t{number:03}" for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], ""),
+        (["a", "b"], "a,b"),
+        (MANY[:6], "t000,t001,t002,t003,t004,t005"),
+        (MANY[:20], "t000,t001,t002,t003,t004 +15"),
+        (MANY, "t000,t001,t002,t003,t004 +995"),
+        (["x" * 80], "x" * 80),
+        (["x" * 80, "y"], f"{'x' * 80} +1"),
+    ],
+)
+def test_what_a_task_waits_for_is_abbreviated(names: list[str], said: str) -> None:
+    assert show.abbreviate(names, show.AFTER_SHOWN) == said
+    task = model.Task("t", "true", dependencies=names)
+    assert not names or said in show.task_table([task])[1][0]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from air_executor import components, runners, spool, status, store
+from air_executor import components, model, runners, spool, status, store
 from air_executor.health import ComponentStatus, QueueStatus, RunnerStatus, Status, Verdict
 from air_executor.model import JobState
 from air_executor.paths import Home
+from air_executor.webhooks import outbox
 from tests.unit.conftest import Submit, finish
 from tests.unit.test_repair import GONE, work
 from tests.unit.test_runners import SELF, info
@@ -55,6 +56,16 @@ SERVED, UNSERVED, IDLE = QueueStatus("a", 3, 9.0, 1), QueueStatus("b", 3, 9.0, 0
         ({"components": [UP]}, Verdict.DEGRADED, "no runner takes jobs"),
         ({"runners": [runner("draining")]}, Verdict.DEGRADED, "no runner takes jobs"),
         ({"runners": [runner("alive"), runner("dead")]}, Verdict.DEGRADED, "is gone and left 1 job"),
+        (
+            {"runners": [runner("alive")], "settings": "so"},
+            Verdict.DEGRADED,
+            "no runner can start",
+        ),
+        (
+            {"runners": [runner("alive")], "given_up": {"ops": 2}},
+            Verdict.DEGRADED,
+            "webhook ops: 2 of its events; look",
+        ),
         ({"runners": [runner("alive")], "queues": [UNSERVED]}, Verdict.DEGRADED, "queue b and no runner serves it"),
     ],
 )
@@ -111,6 +122,39 @@ def test_gathering(home: Home, submit: Submit) -> None:
     reasons = {each.name: each.reason for each in found.failures}
     assert reasons["failed"] == "failed in a test" and "state.json" in reasons["damaged"]
     assert found.verdict is Verdict.DEGRADED
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (b"[runner]\nslotz = 3\n", "unknown option in [runner] slotz; did you mean slots?; mend it"),
+        (b"[runner\n", "not valid TOML"),
+        (b"\xff", "not valid TOML"),
+        (b'[webhooks.ops]\nsecret = "s3cr3t"\n', "has no option secret; give secret_file"),
+        (b'[webhooks.ops]\nkind = "s3cr3t"\n', "kind must be one of json, slack, airflow; mend it"),
+        (b'[runner]\nslots = "s3cr3t"\n', "[runner] slots must be a whole number; mend it"),
+    ],
+)
+def test_settings_that_are_wrong_are_a_problem(written: bytes, said: str, home: Home) -> None:
+    runners.write(home, info("r", queues=["default"]))
+    assert status.gather(home).verdict is Verdict.HEALTHY
+    home.config.write_bytes(written)
+    found = status.gather(home)
+    (problem,) = found.problems
+    assert said in problem and str(home.config) in problem and problem.endswith("doctor")
+    assert found.verdict is Verdict.DEGRADED and "s3cr3t" not in json.dumps(found.to_dict())
+
+
+def test_events_that_were_given_up_are_a_problem(home: Home) -> None:
+    runners.write(home, info("r", queues=["default"]))
+    for number in (1, 2):
+        outbox.write(home, outbox.Entry("ops", f"a.00000001,{number}", {}, model.now(), dead=True))
+    outbox.write(home, outbox.Entry("chat", "a.00000001,1", {}, model.now()))
+    found = status.gather(home)
+    assert found.given_up == {"ops": 2}
+    (problem,) = found.problems
+    assert "given up for the webhook ops: 2 of its events" in problem
+    assert problem.endswith("webhook list --dead --webhook ops")
 
 
 def test_the_oldest_of_a_queue(home: Home, submit: Submit) -> None:

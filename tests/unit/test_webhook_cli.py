@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from air_executor import _files, cli, model, store
+from air_executor import _files, cli, model, runners, store
 from air_executor.model import JobState
 from air_executor.paths import Home
 from air_executor.webhooks import events, outbox
 from air_executor.webhooks.sender import Sender, old_dead
 from tests.receiver import SECRET, new, table
+from tests.unit.test_runners import info
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def run(home: Home, capsys: pytest.CaptureFixture[str], *words: str, code: int =
 
 def test_list_and_show(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run(home, capsys, "list")
-    assert "pipeline nightly, team=data, named" in out and "nobody sends now" in err
+    assert "pipeline nightly, team=data, named" in out and "nobody sends at this moment" in err
     waits = put(home, "a", tries=2, error="HTTP 500", next_at="2026-01-31T10:00:00.000000Z")
     dead = put(home, "b", dead=True)
     out, _ = run(home, capsys, "list")
@@ -62,16 +63,37 @@ def test_resend_and_drop(home: Home, capsys: pytest.CaptureFixture[str]) -> None
     assert outbox.find(home, ids[0]).tries == 0 and not outbox.find(home, ids[0]).dead
     assert json.loads(run(home, capsys, "drop", "--dead", "--json")[0]) == {"action": "drop", "ids": [ids[1]]}
     assert "no such event" in run(home, capsys, "resend", "--dead")[1]
+    assert f"{ids[0]} is sent again" in run(home, capsys, "resend", "--webhook", "ops")[0]
     run(home, capsys, "drop", ids[0])
+    assert "no such event" in run(home, capsys, "resend", "--webhook", "ops")[1]
     assert "there is no event" in run(home, capsys, "drop", ids[0], code=4)[1]
+
+
+def test_all_that_waits_for_a_webhook_is_sent_again(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    waits = [put(home, name, tries=5, next_at="2099-01-31T10:00:00.000000Z") for name in "ab"]
+    dead = put(home, "c", dead=True)
+    out, err = run(home, capsys, "resend", "--webhook", "ops")
+    assert out.splitlines() == [f"{each} is sent again" for each in waits] and "nobody sends at this moment" in err
+    assert [outbox.find(home, each).next_at for each in waits] == [None, None]
+    assert outbox.find(home, dead).dead
+
+
+def test_who_will_send_is_said(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a runner does when it runs" in run(home, capsys, "list")[1]
+    runners.write(home, info("r1"))
+    assert "the runner r1 starts a process for it soon" in run(home, capsys, "list")[1]
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["resend"], 2, "give the ids of events, or --dead"),
+        (["resend"], 2, "give the ids of events, or --dead for all that were given up, or --webhook NAME"),
+        (["resend", "ops/a.0123abcd,1", "--webhook", "ops"], 2, "--webhook says nothing beside ids"),
+        (["resend", "--webhook", "opz"], 4, "did you mean ops?"),
+        (["drop"], 2, "give the ids of events, or --dead"),
+        (["drop", "--webhook", "ops"], 2, "give the ids of events, or --dead"),
         (["drop", "ops/a.0123abcd,1", "--dead"], 2, "give the ids of events, or --dead"),
-        (["drop", "ops/a.0123abcd,1", "--webhook", "ops"], 2, "--webhook is for --dead"),
+        (["drop", "ops/a.0123abcd,1", "--webhook", "ops"], 2, "--webhook says nothing beside ids"),
         (["show", "ops/../secret"], 4, "there is no event"),
         (["test", "opz"], 4, "did you mean ops?"),
         (["test", "ops"], 1, "ops did not take it: 127.0.0.1 port "),

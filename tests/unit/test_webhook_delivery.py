@@ -24,7 +24,7 @@ from air_executor import model, store, webhooks
 from air_executor.model import JobState
 from air_executor.paths import Home
 from air_executor.webhooks import events, outbox, transport
-from air_executor.webhooks.delivery import Delivery, Outcome, Verdict
+from air_executor.webhooks.delivery import Delivery, Outcome, Verdict, explain
 from air_executor.webhooks.sender import Outlet, Sender
 from air_executor.webhooks.tables import WebhookSettings
 from tests.receiver import SECRET, Got, Receiver, new
@@ -283,8 +283,11 @@ def test_a_dag_run_is_made_once(home: Home, receiver: Receiver) -> None:
     assert (run["conf"], run["logical_date"], airflow.tokens) == (EVENT, None, 2)
     (home.root / "secret").write_text("another password")
     assert delivery.deliver(EVENT) == Outcome(
-        Verdict.AWAY, "Airflow does not log in the user of [webhooks.ops]: HTTP 401"
+        Verdict.AWAY, "Airflow does not log in the user of [webhooks.ops]: HTTP 401: the user or the password is wrong"
     )
+    receiver.answer = lambda _: (404, {}, b"")
+    here = f"http://127.0.0.1:{receiver.port}"
+    assert f"what answers at {here} is not Airflow's API server" in str(delivery.deliver(EVENT).error)
 
 
 def test_a_dag_run_with_a_token(home: Home, receiver: Receiver) -> None:
@@ -292,12 +295,43 @@ def test_a_dag_run_with_a_token(home: Home, receiver: Receiver) -> None:
     airflow.valid = SECRET
     base = f"http://127.0.0.1:{receiver.port}"
     assert deliver(home, base, kind="airflow", dag_id="follow up").verdict is Verdict.TAKEN
-    assert deliver(home, base, kind="airflow", dag_id="other") == Outcome(Verdict.REFUSED, "HTTP 404")
+    told = f"HTTP 404: Airflow at {base} has no DAG other, or the url is not that of Airflow's API server"
+    for event in (EVENT, events.ping("ops", "0" * 8)):
+        assert deliver(home, base, kind="airflow", dag_id="other", event=event) == Outcome(Verdict.REFUSED, told)
     airflow.valid = "expired"
-    assert deliver(home, base, kind="airflow", dag_id="follow up") == Outcome(Verdict.REFUSED, "HTTP 401")
+    told = f"HTTP 401: Airflow at {base} does not take the token: it has expired, or another Airflow made it"
+    assert deliver(home, base, kind="airflow", dag_id="follow up") == Outcome(Verdict.REFUSED, told)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, "makes no run of the DAG next: see its import errors"),
+        (403, "the user has no right to make runs of the DAG next in Airflow at https://here"),
+        (409, None),
+        (500, None),
+    ],
+)
+def test_what_airflow_means_with_a_status(status: int, said: str | None) -> None:
+    table = WebhookSettings(kind="airflow", dag_id="next")
+    found = explain(status, table, "https://here", "make runs of")
+    assert found is None if said is None else said in str(found)
 
 
 # --- Rounds ---
+
+
+def test_what_somebody_sends_again_does_not_wait_for_a_receiver_that_was_away(home: Home, receiver: Receiver) -> None:
+    receiver.answer = lambda _: (503, {"Retry-After": "3000"}, b"")
+    put(home, "a,1")
+    put(home, "b,1")
+    sending = outlet(home, receiver)
+    assert (sending.round(NEVER) or 0) > 1000 and len(receiver.got) == 1
+    receiver.answer = lambda _: (200, {}, b"")
+    assert (sending.round(NEVER) or 0) > 1000 and len(receiver.got) == 1
+    outbox.resend(home, outbox.find(home, "ops/b.0123abcd,1"))
+    sending.round(NEVER)
+    assert receiver.ids[1:] == ["ops/b.0123abcd,1"]
 
 
 def put(home: Home, stem: str, **values: Any) -> None:

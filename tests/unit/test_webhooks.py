@@ -38,6 +38,24 @@ def test_what_was_signed_is_verified() -> None:
     assert webhooks.verify(with_id, BODY, SECRET.encode(), seen={"other"}, now=NOW) == event
 
 
+@pytest.mark.parametrize(
+    "around", [f"{SECRET}\n", f" \t{SECRET}\r\n", f"{SECRET}\n".encode(), f"\u00a0{SECRET}".encode()]
+)
+def test_white_space_around_a_secret_does_not_count(around: str | bytes) -> None:
+    assert webhooks.sign(BODY, around, NOW) == webhooks.sign(BODY, SECRET, NOW)
+    assert webhooks.verify(headers(), BODY, around, now=NOW) == json.loads(BODY)
+
+
+@pytest.mark.parametrize("empty", ["", b"", " \n", b"\n"])
+def test_nothing_is_signed_with_an_empty_secret(empty: str | bytes) -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        webhooks.sign(BODY, empty, NOW)
+
+
+def test_a_secret_may_be_any_bytes() -> None:
+    assert webhooks.sign(BODY, b"\xff\xfe key\n", NOW) == webhooks.sign(BODY, b"\xff\xfe key", NOW)
+
+
 def test_the_signature_is_what_the_documentation_says() -> None:
     import hashlib
     import hmac

@@ -132,6 +132,8 @@ class Look:
             runners=status.gather_runners(self.home, infos, self._seen),
             queues=status.gather_queues(self.home, alive),
             slurm=status.gather_slurm(self.home, alive),
+            settings=status.gather_settings(self.home),
+            given_up=status.gather_given_up(self.home),
         )
         live, names = live_jobs(self.home)
         self._ends.note_live(names)
