@@ -20,8 +20,7 @@ from air_executor.errors import (
     WaitTimeoutError,
 )
 from air_executor.model import ExitKind, Job, JobState, Task
-from air_executor.paths import JOB_VARIABLE, TASK_VARIABLE, Home, find_home
-from air_executor.remote import address
+from air_executor.paths import JOB_VARIABLE, TASK_VARIABLE, Home, find_home, is_address
 
 if TYPE_CHECKING:
     from air_executor.pipelines import Pipeline
@@ -37,25 +36,26 @@ class AirExecutorClient:
 
     Args:
         home: the directory; found as `paths.find_home` says if it is None. A web address gives a `RemoteClient`, with
-            the same methods; so does `air_executor.connect`, which has its other options, and whose type says so.
-        token: for a web address.
+            the same methods; so does `air_executor.connect`, whose type says so.
+        over_http: for a web address; see `RemoteClient`.
 
     Raises:
-        SettingsError: a token was given for a directory, or the web address cannot be used.
+        SettingsError: something was given for a directory that is for a web address, or that cannot be used.
     """
 
-    def __new__(cls, home: str | os.PathLike[str] | None = None, *, token: str | None = None) -> AirExecutorClient:
+    def __new__(cls, home: str | os.PathLike[str] | None = None, **over_http: Any) -> AirExecutorClient:
         """A client of the kind that the home needs."""
-        if address.is_address(home):
+        if is_address(home):
             from air_executor.remote.client import RemoteClient
 
-            return RemoteClient(str(home), token)  # type: ignore[return-value]  # it is used like one
+            return RemoteClient(str(home), **over_http)  # type: ignore[return-value]  # it is used like one
         return super().__new__(cls)
 
-    def __init__(self, home: str | os.PathLike[str] | None = None, *, token: str | None = None) -> None:
+    def __init__(self, home: str | os.PathLike[str] | None = None, **over_http: Any) -> None:
         self.home = Home(find_home(home))
-        if token is not None:
-            raise SettingsError(f"a token is for a web address, and {self.home.root} is a directory; leave it out")
+        if over_http:
+            name = next(iter(over_http))
+            raise SettingsError(f"{name} is for a web address, and {self.home.root} is a directory; leave it out")
 
     @property
     def address(self) -> str:

@@ -6,9 +6,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from air_executor.errors import SettingsError
-from air_executor.remote import address as addresses
-
 if TYPE_CHECKING:
     from air_executor.model import Job, JobState, Task
     from air_executor.pipelines import Pipeline
@@ -114,12 +111,6 @@ def connect(
     over_http: dict[str, Any] = {"token": token, "verify": verify, "allow_plain": allow_plain}
     over_http |= {"poll_interval": poll_interval, "jitter": jitter}
     given = {name: value for name, value in over_http.items() if value is not None}
-    if addresses.is_address(address):
-        from air_executor.remote.client import RemoteClient
-
-        return RemoteClient(str(address), **given)
-    if given:
-        raise SettingsError(f"{next(iter(given))} is for a web address, and a directory was given; leave it out")
     from air_executor.client import AirExecutorClient
 
-    return AirExecutorClient(address)
+    return AirExecutorClient(address, **given)

@@ -36,6 +36,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -478,6 +479,14 @@ class Home:
         )
 
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+
+
+def is_address(text: object) -> bool:
+    """Whether that is meant as a web address, right or wrong, rather than as a directory."""
+    return isinstance(text, str) and _SCHEME.match(text.strip()) is not None
+
+
 def find_home(given: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Path:
     """The home that a command means.
 
@@ -489,7 +498,7 @@ def find_home(given: str | os.PathLike[str] | None = None, environ: Mapping[str,
     """
     if given or environ.get(HOME_VARIABLE):
         found = given or environ[HOME_VARIABLE]
-        if str(found).lower().startswith(("http:", "https:")):
+        if is_address(str(found)):
             raise SettingsError(
                 "a home is a directory here, and a web address was given: over HTTP, use air_executor.connect in "
                 "Python, a connection in Airflow, or any program that speaks HTTP (docs/http.md)"

@@ -208,6 +208,7 @@ def open_remote(conn_id: str, target: Target, poll_interval: float | None = None
         SettingsError: what the connection says cannot be used.
     """
     from air_executor.remote.client import JITTER, RemoteClient
+    from air_executor.remote.patience import PERSISTENT
 
     try:
         return RemoteClient(
@@ -217,6 +218,7 @@ def open_remote(conn_id: str, target: Target, poll_interval: float | None = None
             allow_plain=target.allow_plain,
             poll_interval=poll_interval,
             jitter=JITTER if target.jitter is None else target.jitter,
+            patience=PERSISTENT,
         )
     except SettingsError as error:
         raise SettingsError(f"the connection {conn_id!r}: {error}") from None

@@ -12,7 +12,7 @@ from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
 from air_executor import model
-from air_executor.errors import InvalidInputError, NotFoundError
+from air_executor.errors import InvalidInputError, NotFoundError, UnreachableError
 from airflow_plugin import correlation
 from airflow_plugin.hook import DEFAULT_CONNECTION, AirJobHook
 from airflow_plugin.links import AirJobLink, is_shown
@@ -103,6 +103,9 @@ class AirJobSensor(BaseSensorOperator):
             if self.must_exist:
                 raise
             self.log.info("There is no job %s yet", self.job)
+            return False
+        except UnreachableError as error:
+            self.log.warning("Nothing is known of the job %s: %s", self.job, error)
             return False
         self.job_shown = job.name
         self.job_linked = job.name if is_shown(self.way.home) else None

@@ -7,13 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from air_executor.errors import SettingsError
 
-SCHEMES = ("http://", "https://")
 _PREFIX = "/api/v1"
-
-
-def is_address(text: object) -> bool:
-    """Whether that is a web address rather than a directory."""
-    return isinstance(text, str) and text.strip().lower().startswith(SCHEMES)
 
 
 def check(text: str, *, allow_plain: bool = False) -> str:

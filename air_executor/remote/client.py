@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,15 +12,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from air_executor import definitions, model, store, validation
-from air_executor.errors import InvalidInputError, InvalidJobError, WaitTimeoutError
+from air_executor.errors import HomeError, InvalidInputError, InvalidJobError, UnreachableError, WaitTimeoutError
 from air_executor.existing import OnExisting
 from air_executor.model import Job, JobState, Task
-from air_executor.remote import answers, patience, requests
+from air_executor.remote import answers, requests
 from air_executor.remote.answers import Standing
+from air_executor.remote.patience import AWAY, ONCE, Patience, jittered
 from air_executor.remote.transport import Transport, find_access
 
 if TYPE_CHECKING:
     from air_executor.pipelines import Pipeline
+
+log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 30.0
 """Seconds that one request waits for the end of a run; what is between here and there may cut longer ones."""
@@ -36,7 +41,8 @@ class RemoteClient:
 
     Errors are those of `AirExecutorClient`, and `RemoteError` where the API does not answer as it should. What can do
     no harm twice is asked for again when there is no answer, up to a minute; so is a new job, which has an
-    Idempotency-Key. Command lines, environments and files of jobs do not come over HTTP.
+    Idempotency-Key. Who waits for a job bears it for ten minutes that the API does not answer. Command lines,
+    environments and files of jobs do not come over HTTP.
 
     Args:
         url: the address of the API, such as `https://air.example.org:8470`.
@@ -46,6 +52,7 @@ class RemoteClient:
         allow_plain: whether the token may go to another host without TLS; None: `$AIR_EXECUTOR_ALLOW_PLAIN`.
         poll_interval: seconds between looks at a job that is waited for; None: the server tells of its end.
         jitter: by what part of it that interval is longer or shorter, by chance.
+        patience: how often, and for how long, something is asked for that gets no answer.
 
     Raises:
         SettingsError: the address is none, others could read the token, or there is no token.
@@ -60,8 +67,9 @@ class RemoteClient:
         allow_plain: bool | None = None,
         poll_interval: float | None = None,
         jitter: float = JITTER,
+        patience: Patience | None = None,
     ) -> None:
-        self._transport = Transport(find_access(url, token, verify=verify, allow_plain=allow_plain))
+        self._transport = Transport(find_access(url, token, verify=verify, allow_plain=allow_plain), patience)
         self.poll_interval = poll_interval
         self.jitter = jitter
 
@@ -86,7 +94,7 @@ class RemoteClient:
     def impatient(self) -> RemoteClient:
         """One that asks only once, for who asks again and again anyway."""
         other = copy.copy(self)
-        other._transport = Transport(self._transport.access, patience.ONCE)
+        other._transport = Transport(self._transport.access, ONCE)
         return other
 
     # --- Creating ---
@@ -269,25 +277,45 @@ class RemoteClient:
         return job
 
     def wait_for_attempt(self, name: str, attempt: int | None, timeout: float | None) -> Job:
-        """The job once an attempt of it is over, or any if that is None, or as it is after that many seconds."""
+        """The job once an attempt of it is over, or any if that is None, or as it was last after that many seconds.
+
+        Raises:
+            UnreachableError, HomeError: there was no answer in that time, or for too long (`patience.AWAY`).
+        """
         from air_executor.awaiting import is_over
 
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        job, silent, spent = None, 0, 0.0
         while True:
-            left = LONGEST_WAIT if deadline is None else max(0.0, deadline - time.monotonic())
-            asked = 0.0 if self.poll_interval is not None else min(LONGEST_WAIT, left)
             began = time.monotonic()
-            job = answers.to_job(self._transport.ask("GET", _run(name), query={"wait": round(asked, 3)}, wait=asked))
-            if is_over(job, attempt) or (deadline is not None and time.monotonic() >= deadline):
+            asked = 0.0 if self.poll_interval is not None else min(LONGEST_WAIT, max(0.0, deadline - began))
+            try:
+                job = self._look(name, asked)
+                if is_over(job, attempt):
+                    return job
+                silent, spent = 0, 0.0
+                pause = self._pause(asked, time.monotonic() - began)
+            except (UnreachableError, HomeError) as error:  # the job goes on, and nothing is known of it
+                silent += 1
+                pause = AWAY.pause(silent, getattr(error, "retry_after", None), spent)
+                spent += pause
+                if pause < 0 or (job is None and time.monotonic() + pause >= deadline):
+                    raise
+                if silent == 1:
+                    log.warning("nothing is known of the job %s; asking again: %s", name, error)
+            if job is not None and time.monotonic() >= deadline:
                 return job
-            self._pause(asked, time.monotonic() - began, deadline)
+            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
 
-    def _pause(self, asked: float, took: float, deadline: float | None) -> None:
-        """Between two looks; the server has waited already, unless it was not asked to, or ends just now."""
+    def _look(self, name: str, wait: float) -> Job:
+        query = {"wait": round(wait, 3)}
+        return answers.to_job(self._transport.ask("GET", _run(name), query=query, wait=wait, patience=ONCE))
+
+    def _pause(self, asked: float, took: float) -> float:
+        """Seconds between two looks; the server has waited already, unless it was not asked to, or ends just now."""
         if asked and took >= asked:
-            return
-        pause = patience.jittered(self.poll_interval or min(1.0, POLL_INTERVAL), self.jitter)
-        time.sleep(max(0.0, pause if deadline is None else min(pause, deadline - time.monotonic())))
+            return 0.0
+        return jittered(self.poll_interval or min(1.0, POLL_INTERVAL), self.jitter)
 
     def yield_to(self, job: Job) -> None:
         """Nothing: places of runners are not given to each other over HTTP."""

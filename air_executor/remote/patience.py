@@ -41,6 +41,10 @@ class Patience:
         return pause if spent + pause <= self.seconds else -1.0
 
 
+PERSISTENT = Patience(tries=60)
+"""For programs that nobody watches: a server that is started anew is soon there again."""
+AWAY = Patience(tries=1000, seconds=600.0)
+"""For who waits for something that goes on meanwhile."""
 ONCE = Patience(tries=1)
 """For who asks again and again anyway."""
 AT_ONCE = Patience(tries=3, seconds=5.0)

@@ -89,6 +89,7 @@ class Transport:
         key: str | None = None,
         repeatable: bool = True,
         wait: float = 0.0,
+        patience: Patience | None = None,
         urgent: bool = False,
     ) -> Any:
         """What is answered, as JSON; None if nothing is; raises as `send`.
@@ -97,7 +98,15 @@ class Transport:
             AirExecutorError: what the API says, or that it says nothing; see `answers.to_error`.
         """
         response = self.send(
-            method, path, body=body, query=query, key=key, repeatable=repeatable, wait=wait, urgent=urgent
+            method,
+            path,
+            body=body,
+            query=query,
+            key=key,
+            repeatable=repeatable,
+            wait=wait,
+            patience=patience,
+            urgent=urgent,
         )
         if response.status_code == 204:
             return None
@@ -113,6 +122,7 @@ class Transport:
         key: str | None = None,
         repeatable: bool = True,
         wait: float = 0.0,
+        patience: Patience | None = None,
         urgent: bool = False,
     ) -> httpx.Response:
         """An answer that is no refusal.
@@ -122,10 +132,11 @@ class Transport:
             key: the Idempotency-Key: with it, the request may be made again.
             repeatable: whether it may be made again although it may have been carried out.
             wait: seconds that the server takes before it answers.
+            patience: for this request, instead of the one that all have.
             urgent: with a connection of its own, and few tries: the handler of a signal may have interrupted another
                 request of this thread.
         """
-        patience = AT_ONCE if urgent else self._patience
+        patience = AT_ONCE if urgent else patience or self._patience
         tried, spent = 0, 0.0
         while True:
             tried += 1

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 import air_executor
+import air_executor.remote.client as remote_client
 from air_executor import errors, model, store
 from air_executor.client import AirExecutorClient
 from air_executor.clients import connect
@@ -39,7 +40,7 @@ from air_executor.errors import (
     WaitTimeoutError,
 )
 from air_executor.http import tokens
-from air_executor.paths import Home, find_home
+from air_executor.paths import Home, find_home, is_address
 from air_executor.remote import address, answers
 from air_executor.remote.answers import Standing
 from air_executor.remote.client import RemoteClient
@@ -100,7 +101,7 @@ def test_the_address_says_which_client(served: Api, tmp_path: Path, monkeypatch:
     assert isinstance(connect(tmp_path), AirExecutorClient) and connect(tmp_path).address == str(tmp_path)
     monkeypatch.setenv("AIR_EXECUTOR_TOKEN", token)
     assert list(connect(served.url).list_jobs()) == []
-    with pytest.raises(SettingsError, match="a token is for a web address"):
+    with pytest.raises(SettingsError, match="token is for a web address"):
         AirExecutorClient(tmp_path, token=token)
     with pytest.raises(SettingsError, match="verify is for a web address"):
         connect(tmp_path, verify=False)
@@ -134,7 +135,7 @@ def test_addresses() -> None:
     assert address.check("http://localhost:1/api/v1") == "http://localhost:1"
     assert address.check("http://[::1]:1") == "http://[::1]:1"
     assert address.check("http://air/below", allow_plain=True) == "http://air/below"
-    assert address.is_address("https://x") and not address.is_address("/x") and not address.is_address(Path("/x"))
+    assert is_address("https://x") and not is_address("/x") and not is_address(Path("/x")) and not is_address("a:b")
 
 
 def test_a_token_that_is_none_is_refused_before_it_is_sent() -> None:
@@ -273,6 +274,24 @@ def test_errors_are_those_of_the_core(
     with pytest.raises(kind, match=re.escape(message)) as caught:
         ask(client)
     assert caught.type is kind
+
+
+def test_the_class_takes_what_connect_takes(served: Api) -> None:
+    _, text = tokens.create(served.home, "c", ["read"], by="test")
+    client = AirExecutorClient(served.url, token=text, poll_interval=7.0, jitter=0.5)
+    assert isinstance(client, RemoteClient)
+    assert (client.poll_interval, client.jitter) == (7.0, 0.5)
+    with pytest.raises(TypeError, match="colour"):
+        AirExecutorClient(served.url, token=text, colour="red")
+
+
+@pytest.mark.parametrize("given", ["htps://air.example.org:8470", "ftp://air.example.org", "https:/air.example.org"])
+def test_a_misspelled_address_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for home in (given, Path(given)):
+        with pytest.raises(SettingsError, match="web address"):
+            connect(home)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wait_that_is_too_short(client: RemoteClient) -> None:
@@ -510,6 +529,40 @@ def test_a_server_that_ends_and_comes_back_loses_no_wait(tmp_path: Path, monkeyp
     assert not told.is_set()
     with serving(tmp_path / "home", port=port):
         assert told.wait(20)
+
+
+@pytest.mark.parametrize("poll_interval", [None, 0.05])
+def test_a_wait_goes_on_while_the_server_is_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, poll_interval: float | None
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(remote_client, "AWAY", Patience(tries=1000, first=0.02, last=0.1))
+    with ThreadPoolExecutor(1) as pool:
+        with serving(tmp_path / "home", shutdown=0.1) as api:
+            port, client = httpx.URL(api.url).port, open_client(api, poll_interval=poll_interval)
+            client.create_job("long", TRUE)
+            waits = pool.submit(client.wait, "long", 60)
+            wait_for(lambda: "GET /api/v1/runs/long" in caplog.text or api.service.closing._waiting)
+        wait_for(lambda: "nothing is known of the job long; asking again" in caplog.text)
+        finish(api.home, "long")
+        assert not waits.done()
+        with serving(tmp_path / "home", port=port):
+            assert waits.result(20).state is model.JobState.COMPLETED
+
+
+def test_a_server_that_is_away_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(remote_client.time, "sleep", paused.append)
+    monkeypatch.setattr(remote_client, "AWAY", Patience(tries=3))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        client = RemoteClient(f"http://127.0.0.1:{taken.getsockname()[1]}", "hunter2")
+        with pytest.raises(UnreachableError):
+            client.wait("long")
+        assert len(paused) == 2
+        with pytest.raises(UnreachableError):
+            client.wait("long", 0.1)
+        assert len(paused) == 2  # the first pause would take longer
 
 
 def test_ends_that_are_not_known_yet_are_heard_of(served: Api, client: RemoteClient) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from air_executor import model, testing
 from air_executor.client import AirExecutorClient
 from air_executor.errors import InvalidInputError, InvalidJobError, NotFoundError
 from air_executor.paths import Home
+from air_executor.remote import patience
 from airflow_plugin.decorators import read_returned
 from airflow_plugin.sensors import AirJobSensor
 from tests.plugin import tasks
@@ -43,6 +46,17 @@ def test_it_waits_for_a_job_that_is_not_there_or_not_over(home: Home, api: AirEx
 def test_a_job_that_must_be_there_and_is_not_is_an_error(home: Home) -> None:
     with pytest.raises(NotFoundError, match="one"):
         poke(job="one", must_exist=True)
+
+
+@only_files
+def test_a_server_that_is_away_is_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PERSISTENT", patience.ONCE)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        connection = {"conn_type": "air_executor", "host": address, "password": "ax_0_0"}
+        monkeypatch.setenv("AIRFLOW_CONN_AIR_EXECUTOR_DEFAULT", json.dumps(connection))
+        assert poke(job="one", must_exist=True) is False
 
 
 def test_it_returns_the_outcome(home: Home, api: AirExecutorClient) -> None:
