@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from air_executor import __version__
 from air_executor.errors import AirExecutorError
@@ -26,7 +26,7 @@ from air_executor.http.views import Answer
 PREFIX = "/api/v1"
 DOCUMENT = f"{PREFIX}/openapi.json"
 _ABOUT = "Runs of an Air-Executor home. A run is a job: a directory that anybody on the host can read."
-_ROUTERS = (
+ROUTERS = (
     runs.submit,
     runs.read,
     runs.cancel,
@@ -60,7 +60,7 @@ def build(service: Service) -> FastAPI:
     app.state.service = service
     app.state.registry = Registry(service.home)
     app.state.notes = Notes(service.home)
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     _refuse(app)
     app.add_middleware(Gate, service=service)
@@ -96,11 +96,18 @@ def _refuse(app: FastAPI) -> None:
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:
-    """What is possible at an address."""
-    routes = [each for each in app.routes if isinstance(each, Route)]
-    return {
-        method for each in routes if each.matches(request.scope)[0] is not Match.NONE for method in each.methods or ()
-    }
+    """What is possible at an address. Whether the app's own routes are all that there are depends on its version."""
+    path = request.scope["path"]
+    asked = [(route, path) for route in app.routes]
+    asked += [(route, path.removeprefix(PREFIX)) for router in ROUTERS for route in router.routes]
+    return {method for route, place in asked for method in _methods_at(route, request.method, place)}
+
+
+def _methods_at(route: BaseRoute, method: str, path: str) -> set[str]:
+    scope = {"type": "http", "method": method, "path": path, "root_path": ""}
+    if not isinstance(route, Route) or route.matches(scope)[0] is Match.NONE:
+        return set()
+    return set(route.methods or ())
 
 
 def _describe(app: FastAPI) -> None:

@@ -41,6 +41,7 @@ WITH_BODY: Answers = {
     400: refusal("The body cannot be read"),
     408: refusal("The body did not come in time"),
     413: refusal("The body is too large"),
+    415: refusal("The body is not said to be JSON"),
 }
 NOT_FOUND: Answers = {404: refusal("There is no such thing")}
 CONFLICT: Answers = {409: refusal("The state, or a file that is damaged, does not allow this")}

@@ -14,11 +14,12 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
@@ -154,9 +155,11 @@ def guarded(scope: Scope) -> type[APIRoute]:
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
             reads = self.body_field is not None
+            known = query_names(self.dependant)
 
             async def admitted(request: Request) -> Response:
                 await access.admit(request, scope)
+                check_query(request.query_params, known)
                 return await handle(await _with_body(request) if reads else request)
 
             return admitted
@@ -164,13 +167,34 @@ def guarded(scope: Scope) -> type[APIRoute]:
     return Guarded
 
 
+def query_names(dependant: Dependant) -> set[str]:
+    """The names that a route takes in its query. Pure."""
+    below = (query_names(each) for each in dependant.dependencies)
+    return {field.alias for field in dependant.query_params}.union(*below)
+
+
+def check_query(given: Iterable[str], known: Collection[str]) -> None:
+    """Pure.
+
+    Raises:
+        Problem: a name is none of those that are known here: a list that was to be narrowed by it would be of all.
+    """
+    for name in given:
+        if name not in known:
+            there = f"known are {', '.join(sorted(known))}" if known else "there is none here"
+            wrong = {"where": f"query.{name}"[:60], "why": f"unknown; {there}"}
+            detail = f"{wrong['where']}: {wrong['why']}"
+            raise Problem(422, "invalid-input", detail, fields={"errors": [wrong]})
+
+
 async def _with_body(request: Request) -> Request:
     """The request, all of whose body has come.
 
     Raises:
-        Problem: it is too large, or does not come.
+        Problem: it is said to be no JSON, is too large, or does not come.
     """
     settings: HttpSettings = request.app.state.service.settings
+    check_kind(request.headers)
     try:
         body = await asyncio.wait_for(_read(request, settings.max_body_kb * 1024), settings.client_timeout)
     except asyncio.TimeoutError:
@@ -181,6 +205,18 @@ async def _with_body(request: Request) -> Request:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return Request(request.scope, replay)
+
+
+def check_kind(headers: Mapping[str, str]) -> None:
+    """Pure.
+
+    Raises:
+        Problem: a body is said to be something else than JSON, or nothing is said of it.
+    """
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if has_body and kind != "application/json":
+        raise Problem(415, "no-json", "a body is JSON; say so with the header Content-Type: application/json")
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -46,6 +46,7 @@ TITLES: Mapping[str, str] = {
     "method-not-allowed": "This cannot be done here",
     "slow-request": "The request took too long",
     "too-large": "The request is too large",
+    "no-json": "The body is of another kind",
     "range-not-satisfiable": "There is nothing at that place",
     "invalid-input": "A value is wrong",
     "invalid-name": "A name is wrong",
@@ -166,9 +167,17 @@ def hide(home: Home, told: Any) -> Any:
 
 def of_validation(error: RequestValidationError) -> Problem:
     """What FastAPI found wrong with a request; what was sent is not repeated. Pure."""
-    wrong = [{"where": _place(each["loc"]), "why": str(each["msg"])[:500]} for each in error.errors()[:MOST_ERRORS]]
+    wrong = [_wrong(each) for each in error.errors()[:MOST_ERRORS]]
     first = f"{wrong[0]['where']}: {wrong[0]['why']}" if wrong else "the request is not what it should be"
     return Problem(422, "invalid-input", first, fields={"errors": wrong})
+
+
+def _wrong(found: Mapping[str, Any]) -> dict[str, str]:
+    """One thing that is wrong, in the words of our own checks where those found it."""
+    if found["type"] == "json_invalid":
+        what, place = found.get("ctx", {}).get("error", "it ends too soon"), found["loc"][-1]
+        return {"where": "body", "why": f"it is no JSON, from character {place} on: {what}"[:500]}
+    return {"where": _place(found["loc"]), "why": str(found["msg"]).removeprefix("Value error, ")[:500]}
 
 
 def _place(loc: Sequence[object]) -> str:

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from air_executor.errors import CorruptFileError, InvalidInputError, NotFoundError
 from air_executor.http import access, tokens
-from air_executor.http.app import PREFIX, build
+from air_executor.http.app import PREFIX, ROUTERS, build
 from air_executor.http.service import Service
 from air_executor.http.tokens import Scope, Standing
 from air_executor.paths import Home
@@ -66,7 +66,8 @@ KINDS = ("none", "empty", "basic", "garbage", "no such id", "another secret", "w
 
 def routes() -> dict[str, APIRoute]:
     app = build(Service(Home(Path("nowhere")), HttpSettings()))
-    found = [route for route in app.routes if isinstance(route, APIRoute)]
+    everywhere = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
+    found = [route for route in everywhere if isinstance(route, APIRoute)]
     return {f"{method} {route.path.removeprefix(PREFIX)}": route for route in found for method in route.methods}
 
 

@@ -54,6 +54,30 @@ def create(api: Api, key: str | None = None, **body: Any) -> Any:
 # --- Creating, without a runner ---
 
 
+@pytest.mark.parametrize("path", ["/runs", "/queues", "/runs/nothing", "/pipelines", "/runs/nothing/logs/a"])
+def test_a_misspelled_parameter_is_refused(api: Api, path: str) -> None:
+    """Who lists what is to be cancelled must not be given everything."""
+    answer = api.get(path, params={"lable": "team:a"})
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, "query.lable")
+    if path == "/runs":
+        assert "known are cursor, label, limit" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "detail"),
+    [
+        (b'{"tasks": []}', "text/plain", 415, "Content-Type: application/json"),
+        (b'{"tasks": []}', None, 415, "Content-Type: application/json"),
+        (b'{"tasks": [}', "application/json", 422, "body: it is no JSON, from character 11 on: "),
+        (b"{}", "application/json; charset=utf-8", 422, "body: give either pipeline or tasks"),
+    ],
+)
+def test_a_body_that_cannot_be_taken(api: Api, content: bytes, kind: str | None, status: int, detail: str) -> None:
+    answer = api.post("/runs", content=content, headers={} if kind is None else {"Content-Type": kind})
+    assert answer.status_code == status
+    assert detail in answer.json()["detail"]
+
+
 def test_a_run_is_a_job(api: Api) -> None:
     answer = create(api, name="a-job", queue="q", priority=3, labels={"team": "x"}, timeout=5.5, max_parallel=2)
     said = answer.json()

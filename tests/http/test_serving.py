@@ -191,7 +191,7 @@ def test_what_goes_wrong_here_is_told_without_what_was_sent(
 
     monkeypatch.setattr(api.service, "status", fail)
     with caplog.at_level(logging.INFO, "air_executor"):
-        answer = api.get("/queues", params={"q": "hunter2"})
+        answer = api.get("/queues", headers={"X-Secret": "hunter2"})
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:air-executor:internal")
     assert "RuntimeError at " in caplog.text and "hunter2" not in caplog.text + answer.text
 
