@@ -161,8 +161,12 @@ class Database:
             raise Unusable(f"{self._lock.path} is held by somebody")
         try:
             connection = self._connect()
-            opened = (os.getpid(), _files.identity(self._path))
-            stamp = files.get(connection, "stamp")
+            try:
+                opened = (os.getpid(), _files.identity(self._path))
+                stamp = files.get(connection, "stamp")
+            except BaseException:
+                connection.close()
+                raise
             with self._pool_lock:
                 if self._opened != opened:
                     self._drop_connections()

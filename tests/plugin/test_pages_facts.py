@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -195,11 +196,12 @@ def test_a_reading_that_took_long_serves_for_a_while() -> None:
 def test_who_steered_is_read_when_there_is_something_new(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookout, "LOOK_EVERY", 0.0)
     watch = lookout.Lookout(home)
-    audit.record_queue(home, "q", "pause", by="ana")
-    first = watch.view().steered
-    assert watch.view().steered is first
-    audit.record_queue(home, "q", "resume", by="ben")
-    assert [each["by"] for each in watch.view().steered] == ["ana", "ben"]
+    with contextlib.closing(watch.index):
+        audit.record_queue(home, "q", "pause", by="ana")
+        first = watch.view().steered
+        assert watch.view().steered is first
+        audit.record_queue(home, "q", "resume", by="ben")
+        assert [each["by"] for each in watch.view().steered] == ["ana", "ben"]
 
 
 def test_a_mistake_in_the_settings_is_a_problem_that_the_page_shows(home: Home) -> None:
