@@ -116,9 +116,27 @@ def run_revoke(args: argparse.Namespace) -> int:
     from air_executor import processes
     from air_executor.http import tokens
 
-    token = tokens.revoke(lookup.open_home(args), args.id, by=processes.user())
+    home = lookup.open_home(args)
+    token = tokens.revoke(home, _find_id(home, args.id), by=processes.user())
     if args.json:
         output.say_json({key: getattr(token, key) for key in ("id", "name", "revoked_at")})
     else:
         output.say(f"the token {token.id} of {output.clean(token.name)} is revoked")
     return 0
+
+
+def _find_id(home: Home, given: str) -> str:
+    """The id that is meant: it may be a whole token, whose secret no message may hold.
+
+    Raises:
+        NotFoundError: it is a name, of which there may be several.
+    """
+    from air_executor.errors import NotFoundError
+    from air_executor.http import tokens
+
+    if (parts := tokens.parse(given.strip())) is not None:
+        return parts[0]
+    known = [each for each in tokens.all_tokens(home) if isinstance(each, tokens.Token)]
+    if named := [each.id for each in known if each.name == given]:
+        raise NotFoundError(f"{given!r} is a name; a token is revoked by its id: {', '.join(named)}")
+    return given

@@ -24,6 +24,8 @@ from air_executor.paths import Home
 PREFIX = "ax"
 MAX_NAME = 100
 MAX_AGE = 10 * 365 * 86_400.0
+SHOWN = 16
+"""Characters of what should be an id and may be a whole token: as many as have nothing of its secret."""
 USE_NOTED_EVERY = 60.0
 _TOKEN = re.compile(r"ax_([0-9a-f]{12})_([0-9a-f]{64})\Z")
 _ID = re.compile(r"[0-9a-f]{12}\Z")
@@ -160,7 +162,7 @@ def read(home: Home, token_id: str) -> Token:
         content = _files.read_object(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(
-            f"there is no token {token_id[:40]!r} in {home.root}; list them with: air-executor token list"
+            f"there is no token {token_id[:SHOWN]!r} in {home.root}; list them with: air-executor token list"
         ) from None
     token = _from_content(content)
     if token is None or token.id != token_id:

@@ -29,6 +29,19 @@ def test_what_makes_no_token(cli: Cli) -> None:
     assert "there is no token" in cli.refused("token", "revoke", "../x", code=4)
 
 
+def test_a_token_is_revoked_by_its_id_or_by_all_of_it(cli: Cli) -> None:
+    texts = [cli.json("token", "create", "nightly", "--scope", "read")["token"] for _ in range(2)]
+    ids = [text.split("_")[1] for text in texts]
+    said = cli.refused("token", "revoke", "nightly", code=4)
+    assert "'nightly' is a name" in said
+    assert all(each in said for each in ids)
+    assert cli.json("token", "revoke", texts[0])["id"] == ids[0]
+    assert [each["standing"] for each in cli.json("token", "list")] == ["revoked", "valid"]
+    said = cli.refused("token", "revoke", f"{texts[1]}0", code=4)
+    assert ids[1] in said
+    assert texts[1].split("_")[2][:2] not in said.partition(ids[1])[2].partition(" in ")[0]
+
+
 def test_other_hosts_are_not_served_without_tls(cli: Cli) -> None:
     assert "tls_cert" in cli.refused("serve", "--host", "0.0.0.0", code=2)
     assert "port" in cli.refused("serve", "--port", "70000", code=2)
