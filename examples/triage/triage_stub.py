@@ -1,4 +1,4 @@
-"""Both servers of the triage on this machine, with samples: `python triage_stub.py --port 8471`.
+"""Both servers of the triage on this machine, with samples: `python triage_stub.py --port 8472`.
 
 Issues are made from the day alone, so that a day has the same ones each time. Tests let it misbehave (`Faults`).
 """

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import triage_errors
 
 TRIAGE = Path(__file__).parents[2] / "examples" / "triage"
+DAY = "2026-03-02"
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,29 @@ def test_airflow_reads_the_dag(name: str, tasks: set[str], monkeypatch: pytest.M
     bag = DagBag(str(file))
     assert bag.import_errors == {}
     assert {task.task_id for task in bag.dags[name].tasks} == tasks
+
+
+@pytest.mark.parametrize(("first", "catches_up", "begins"), [(None, False, None), (" ", False, None), (DAY, True, DAY)])
+def test_only_who_says_from_which_day_on_catches_up(
+    first: str | None, catches_up: bool, begins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever un-pauses the example must not have posted months of alerts."""
+    dag = triage_dag(monkeypatch, first)["dag"]
+    assert dag.catchup is catches_up
+    assert begins is None or dag.start_date.date().isoformat() == begins
+
+
+def test_a_first_day_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(triage_errors.SettingError, match=r"^TRIAGE_FIRST_DAY: '1 March' is no day, such as"):
+        triage_dag(monkeypatch, "1 March")
+
+
+def triage_dag(monkeypatch: pytest.MonkeyPatch, first: str | None) -> dict[str, Any]:
+    """What the file of the DAG holds, with this in the environment of who reads it."""
+    monkeypatch.delenv("TRIAGE_FIRST_DAY", raising=False)
+    if first is not None:
+        monkeypatch.setenv("TRIAGE_FIRST_DAY", first)
+    return runpy.run_path(str(TRIAGE / "triage_dag.py"))
 
 
 def test_only_the_network_needs_reflow() -> None:
