@@ -1,4 +1,4 @@
-"""Which job belongs to which task of which DAG run: names and labels. Pure."""
+"""Which job belongs to which task of which DAG run: names, labels, and what the triggerer says of it. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from airflow.sdk.exceptions import AirflowException
 
 from air_executor import model, validation
 
@@ -59,6 +61,12 @@ def labels(context: Mapping[str, Any]) -> dict[str, str]:
 def stopper(ti: Any) -> str:
     """Who asks for a job's end when Airflow stops a try; see `stopped_for_another_try`."""
     return f"try {ti.try_number} of {ti.dag_id}.{ti.task_id}"
+
+
+def check_event(event: Mapping[str, Any]) -> None:
+    """Raise why a trigger could not wait. Events of a version before have no word of that."""
+    if error := event.get("error"):
+        raise AirflowException(f"the triggerer could not wait for the job {event['job']}: {error}")
 
 
 def stopped_for_another_try(job: model.Job, ti: Any) -> bool:

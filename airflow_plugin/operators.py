@@ -182,6 +182,7 @@ class AirJobOperator(BaseOperator):
     def resume(self, context: Any, event: Mapping[str, Any]) -> Any:
         """Go on after the triggerer has seen the job's end, or has waited long enough for it."""
         self._stopper = correlation.stopper(context["ti"])
+        correlation.check_event(event)
         self._show(context, event["job"])
         if event["timed_out"]:
             self._give_up(event["job"])

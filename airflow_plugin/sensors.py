@@ -85,6 +85,7 @@ class AirJobSensor(BaseSensorOperator):
 
     def resume(self, context: Any, event: Mapping[str, Any]) -> Any:
         """Go on after the triggerer has seen an end, or has waited long enough for it."""
+        correlation.check_event(event)
         if event["timed_out"]:
             message = f"the job {self.job} was not over after {self.timeout:g} s"
             raise AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)

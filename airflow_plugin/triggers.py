@@ -98,7 +98,7 @@ class AirJobTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """The events; for assets, Airflow calls `filter_shared_stream` instead, so that it can confirm them."""
         if self.once:
-            yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
+            yield TriggerEvent(await self._see_through())  # type: ignore[no-untyped-call]
             return
         producer = self.create_shared_stream_producer(self.serialize()[1])
         async for ending, _ in producer.open_stream():
@@ -135,6 +135,14 @@ class AirJobTrigger(BaseEventTrigger):
         return AirJobHook(self.air_conn_id).find_way(self.poll_interval)
 
     # --- A deferred task ---
+
+    async def _see_through(self) -> dict[str, Any]:
+        """The event; of a wait that fails here Airflow would say in the task's log that it did, and nothing more."""
+        try:
+            return await self._wait()
+        except AirExecutorError as error:
+            self.log.warning("The job %s cannot be waited for: %s", self.job_name, error)
+            return {**self._event(None), "timed_out": False, "error": str(error)}
 
     async def _wait(self) -> dict[str, Any]:
         way = await asyncio.to_thread(self.find_way)

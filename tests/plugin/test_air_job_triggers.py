@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowException
 from airflow.serialization.serialized_objects import BaseSerialization
 from airflow.triggers.base import BaseEventTrigger
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
@@ -24,8 +26,11 @@ from air_executor.paths import Home
 from air_executor.remote.watch import RunWatch
 from airflow_plugin import endings, triggers
 from airflow_plugin.hook import AirJobHook
+from airflow_plugin.operators import AirJobOperator
+from airflow_plugin.sensors import AirJobSensor
 from airflow_plugin.triggers import AirJobTrigger
 from airflow_plugin.ways import HttpWay
+from tests.plugin import tasks
 from tests.plugin.conftest import Way, only_files
 
 pytestmark = pytest.mark.usefixtures("way")
@@ -186,6 +191,17 @@ def test_many_triggers_have_one_watch_and_one_thread(way: Way, api: AirExecutorC
     assert [event["job"] for event in events] == names
     testing.wait_for(lambda: waits(way) == 0)
     testing.wait_for(lambda: threading.active_count() <= before)
+
+
+@only_files
+def test_a_wait_that_is_refused_says_why_in_the_log_of_its_task(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = {"conn_type": "air_executor", "host": "https://air.example.org", "password": "not a token"}
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(address))
+    event = asyncio.run(within(first(AirJobTrigger(air_conn_id="broken", job_name="one", once=True))))
+    assert (event["job"], event["timed_out"]) == ("one", False)
+    for waiting in (AirJobOperator(task_id="work", tasks=[{"command": "true"}]), AirJobSensor(task_id="wait", job="one")):
+        with pytest.raises(AirflowException, match=r"could not wait for the job one: .* the token is none"):
+            waiting.resume(tasks.context(waits), event)
 
 
 @only_files
