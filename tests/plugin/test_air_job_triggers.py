@@ -199,9 +199,10 @@ def test_a_wait_that_is_refused_says_why_in_the_log_of_its_task(way: Way, monkey
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(address))
     event = asyncio.run(within(first(AirJobTrigger(air_conn_id="broken", job_name="one", once=True))))
     assert (event["job"], event["timed_out"]) == ("one", False)
-    for waiting in (AirJobOperator(task_id="work", tasks=[{"command": "true"}]), AirJobSensor(task_id="wait", job="one")):
+    operator = AirJobOperator(task_id="work", tasks=[{"command": "true"}])
+    for waiting in (operator, AirJobSensor(task_id="wait", job="one")):
         with pytest.raises(AirflowException, match=r"could not wait for the job one: .* the token is none"):
-            waiting.resume(tasks.context(waits), event)
+            waiting.resume(tasks.context(waiting), event)
 
 
 @only_files
