@@ -30,6 +30,9 @@ _RELEASE_TIME = 2.0
 _POLL_FIRST, _POLL_LAST = 0.01, 0.5
 """Seconds between looks at a job that somebody waits for: quick at first, then growing."""
 
+OVER_HTTP = ("token", "verify", "allow_plain", "poll_interval", "jitter", "patience")
+"""Options for a home behind an HTTP API."""
+
 
 class AirExecutorClient:
     """Work with the jobs of one home. A job is given by its name or by its id.
@@ -48,14 +51,17 @@ class AirExecutorClient:
         if is_address(home):
             from air_executor.remote.client import RemoteClient
 
-            return RemoteClient(str(home), **over_http)  # type: ignore[return-value]  # it is used like one
+            given = {name: value for name, value in over_http.items() if value is not None}
+            return RemoteClient(str(home), **given)  # type: ignore[return-value]  # it is used like one
         return super().__new__(cls)
 
     def __init__(self, home: str | os.PathLike[str] | None = None, **over_http: Any) -> None:
         self.home = Home(find_home(home))
-        if over_http:
-            name = next(iter(over_http))
-            raise SettingsError(f"{name} is for a web address, and {self.home.root} is a directory; leave it out")
+        for name, value in over_http.items():
+            if name not in OVER_HTTP:
+                raise TypeError(f"a client has no {name!r}; it has home, {', '.join(OVER_HTTP)}")
+            if value is not None:
+                raise SettingsError(f"{name} is for a web address, and {self.home.root} is a directory; leave it out")
 
     @property
     def address(self) -> str:

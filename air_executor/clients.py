@@ -108,9 +108,8 @@ def connect(
     Raises:
         SettingsError: the address cannot be used, there is no token for it, or there is one for a directory.
     """
-    over_http: dict[str, Any] = {"token": token, "verify": verify, "allow_plain": allow_plain}
-    over_http |= {"poll_interval": poll_interval, "jitter": jitter}
-    given = {name: value for name, value in over_http.items() if value is not None}
     from air_executor.client import AirExecutorClient
 
-    return AirExecutorClient(address, **given)
+    return AirExecutorClient(
+        address, token=token, verify=verify, allow_plain=allow_plain, poll_interval=poll_interval, jitter=jitter
+    )

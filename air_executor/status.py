@@ -210,7 +210,7 @@ def slurm_queues(home: Home) -> frozenset[str]:
 
 
 def gather_settings(home: Home) -> str | None:
-    """What is wrong with config.toml, without any value in it: pages and the HTTP API show it, too."""
+    """What is wrong with config.toml, without values but names: pages and the API show it, too."""
     try:
         settings.load(home, {})  # variables are those of other processes
     except SettingsError as error:

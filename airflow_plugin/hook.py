@@ -129,7 +129,7 @@ class AirJobHook(BaseHook):
 
         try:
             if self.target.home is None:
-                return True, examine_remote(open_remote(self.air_conn_id, self.target), self.queue)
+                return True, examine_remote(open_remote(self.air_conn_id, self.target).impatient(), self.queue)
             return True, examine(self.target.home, self.queue)
         except (AirExecutorError, AirflowException) as error:
             return False, str(error)

@@ -12,7 +12,7 @@ from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
 from air_executor import model
-from air_executor.errors import InvalidInputError, NotFoundError, UnreachableError
+from air_executor.errors import HomeError, InvalidInputError, NotFoundError, UnreachableError
 from airflow_plugin import correlation
 from airflow_plugin.hook import DEFAULT_CONNECTION, AirJobHook
 from airflow_plugin.links import AirJobLink, is_shown
@@ -98,14 +98,15 @@ class AirJobSensor(BaseSensorOperator):
             NotFoundError: there is none, though it must exist.
             AirflowException: it is over, and not as it should be.
         """
+        client = self.client  # a connection that cannot be used is an error
         try:
-            job = self.client.get_job(correlation.chosen_name(self.job))
+            job = client.get_job(correlation.chosen_name(self.job))
         except NotFoundError:
             if self.must_exist:
                 raise
             self.log.info("There is no job %s yet", self.job)
             return False
-        except UnreachableError as error:
+        except (UnreachableError, HomeError) as error:  # it goes on
             self.log.warning("Nothing is known of the job %s: %s", self.job, error)
             return False
         self.job_shown = job.name

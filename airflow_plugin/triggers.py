@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Collection, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from air_executor import awaiting, model, store
@@ -140,7 +141,7 @@ class AirJobTrigger(BaseEventTrigger):
         """The event; of a wait that fails here Airflow would say in the task's log that it did, and nothing more."""
         try:
             return await self._wait()
-        except AirExecutorError as error:
+        except (AirExecutorError, AirflowException) as error:
             self.log.warning("The job %s cannot be waited for: %s", self.job_name, error)
             return {**self._event(None), "timed_out": False, "error": str(error)}
 

@@ -134,8 +134,9 @@ def _find_id(home: Home, given: str) -> str:
     from air_executor.errors import NotFoundError
     from air_executor.http import tokens
 
-    if (parts := tokens.parse(given.strip())) is not None:
-        return parts[0]
+    for text in (given.strip(), f"{tokens.PREFIX}_{given.strip()}"):
+        if (parts := tokens.parse(text)) is not None:
+            return parts[0]
     known = [each for each in tokens.all_tokens(home) if isinstance(each, tokens.Token)]
     if named := [each.id for each in known if each.name == given]:
         raise NotFoundError(f"{given!r} is a name; a token is revoked by its id: {', '.join(named)}")

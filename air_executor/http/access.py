@@ -147,9 +147,10 @@ async def admit(request: Request, scope: Scope) -> Token:
         raise Problem(
             403, "forbidden", f"this needs the scope {scope}; the token {token.id} has {', '.join(token.scopes)}"
         )
-    if not service.shares.enter(token.id):
-        raise busy(f"{service.shares.most} requests of the token {token.id} are being answered")
-    request.scope["air_executor.share"] = token.id
+    if scope is not Scope.CANCEL:  # what is to end must not wait for those who wait for its end
+        if not service.shares.enter(token.id):
+            raise busy(f"{service.shares.most} requests of the token {token.id} are being answered")
+        request.scope["air_executor.share"] = token.id
     return token
 
 
@@ -163,6 +164,14 @@ def check_stranger(request: Request) -> None:
     address = request.client.host if request.client else "unknown"
     if wait := service.strangers.wait(address):
         raise hurried(wait, "without a valid token from this address")
+
+
+def still_counts(request: Request) -> bool:
+    """Whether the token that let a request in has not been revoked since, and has not expired."""
+    registry: Registry = request.app.state.registry
+    service: Service = request.app.state.service
+    token = registry.find(caller(request).id)
+    return token is not None and token.standing(service.clock()) is Standing.VALID
 
 
 def caller(request: Request) -> Token:

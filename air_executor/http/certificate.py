@@ -25,8 +25,12 @@ class Certificate:
         self._cert = home.root / Path(cert).expanduser()
         self._key = home.root / Path(key or cert).expanduser()
         self._stamp = self._look()
-        self.context = self._read()
-        """TLS with it. Connections that come later have what `renew` has read."""
+        self.context = self._current = self._read()
+        """TLS with it; connections that come later have what `renew` has read.
+
+        A context has one certificate of each kind of key, so another one is never read into it: it is put in its place.
+        """
+        self.context.sni_callback = lambda connection, _name, _context: setattr(connection, "context", self._current)
 
     def renew(self) -> None:
         """Use what the files hold now, if that is another certificate and can be used; else go on with the old one."""
@@ -35,9 +39,8 @@ class Certificate:
             return
         self._stamp = stamp
         try:
-            self._read()  # both together, before anything of them is used: they are replaced one after the other
-            self.context.load_cert_chain(self._cert, self._key, password=_no_password)
-        except (SettingsError, ssl.SSLError, OSError) as error:
+            self._current = self._read()
+        except SettingsError as error:  # such as between the two files, which are replaced one after the other
             log.warning("the certificate is not renewed, the old one goes on: %s", error)
         else:
             log.info("the certificate is renewed: %s", self._cert)

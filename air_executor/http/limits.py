@@ -5,7 +5,6 @@ How often is counted with token buckets, which refill with time.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -46,7 +45,7 @@ class Shares:
     """
 
     def __init__(self, total: int) -> None:
-        self.most = math.ceil(total * 3 / 4)
+        self.most = max(1, total * 3 // 4)
         self.under_way: Counter[str] = Counter()
 
     def enter(self, who: str) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, NamedTuple
 
-from fastapi import Header, Path, Query
+from fastapi import Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from air_executor import logtail, report, validation
 from air_executor.errors import InvalidNameError, NotFoundError
+from air_executor.http import access
 from air_executor.http.documented import OF_RUN, refusal, router
 from air_executor.http.problems import Problem
 from air_executor.http.runs import RunId, find
@@ -87,6 +88,7 @@ _HEADERS = {
     },
 )
 async def show_log(
+    request: Request,
     service: ServiceDep,
     run: RunId,
     task: TaskId,
@@ -108,7 +110,7 @@ async def show_log(
     }
     if follow:
         start = chosen(offset, None, size).start
-        stream = _follow(service, job.name, job.attempt, task, start)
+        stream = _follow(service, job.name, job.attempt, task, start, lambda: access.still_counts(request))
         return StreamingResponse(stream, headers={**headers, "X-Log-Start": str(start)}, media_type=MEDIA_TYPE)
     ranged = wanted(range, size) if range is not None else None
     part = ranged or chosen(offset, limit, size)
@@ -167,9 +169,11 @@ async def _send(service: Service, name: str, task: str, part: Part) -> AsyncIter
         yield data
 
 
-async def _follow(service: Service, name: str, attempt: int, task: str, start: int) -> AsyncIterator[bytes]:
-    """What there is and what comes, until this attempt is over, or the server ends."""
-    while not service.closing.now:
+async def _follow(
+    service: Service, name: str, attempt: int, task: str, start: int, may_go_on: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """What there is and what comes, until this attempt is over, nobody may see it any more, or the server ends."""
+    while not service.closing.now and await run_in_threadpool(may_go_on):
         over = await run_in_threadpool(_is_over, service, name, attempt)  # first: what it wrote by then is read below
         while data := await run_in_threadpool(_piece, service, name, task, start, PIECE):
             start += len(data)

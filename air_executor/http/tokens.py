@@ -24,10 +24,9 @@ from air_executor.paths import Home
 PREFIX = "ax"
 MAX_NAME = 100
 MAX_AGE = 10 * 365 * 86_400.0
-SHOWN = 16
-"""Characters of what should be an id and may be a whole token: as many as have nothing of its secret."""
 USE_NOTED_EVERY = 60.0
 _TOKEN = re.compile(r"ax_([0-9a-f]{12})_([0-9a-f]{64})\Z")
+_ID_LENGTH = 12
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 _KEYS = frozenset({"id", "name", "digest", "scopes", "created_at", "by", "expires_at", "revoked_at", "revoked_by"})
 
@@ -162,12 +161,17 @@ def read(home: Home, token_id: str) -> Token:
         content = _files.read_object(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(
-            f"there is no token {token_id[:SHOWN]!r} in {home.root}; list them with: air-executor token list"
+            f"there is no token {_shown(token_id)!r} in {home.root}; list them with: air-executor token list"
         ) from None
     token = _from_content(content)
     if token is None or token.id != token_id:
         raise CorruptFileError(path, "is not what a token's file is; remove it and create another token")
     return token
+
+
+def _shown(token_id: str) -> str:
+    """What should be an id, for a message: it may be a secret."""
+    return token_id if len(token_id) <= _ID_LENGTH else f"{token_id[:4]}..."
 
 
 def _from_content(content: dict[str, object]) -> Token | None:

@@ -285,7 +285,7 @@ class RemoteClient:
         from air_executor.awaiting import is_over
 
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        job, silent, spent = None, 0, 0.0
+        job, silent, since = None, 0, 0.0
         while True:
             began = time.monotonic()
             asked = 0.0 if self.poll_interval is not None else min(LONGEST_WAIT, max(0.0, deadline - began))
@@ -293,16 +293,16 @@ class RemoteClient:
                 job = self._look(name, asked)
                 if is_over(job, attempt):
                     return job
-                silent, spent = 0, 0.0
+                silent = 0
                 pause = self._pause(asked, time.monotonic() - began)
             except (UnreachableError, HomeError) as error:  # the job goes on, and nothing is known of it
                 silent += 1
-                pause = AWAY.pause(silent, getattr(error, "retry_after", None), spent)
-                spent += pause
+                if silent == 1:
+                    since = time.monotonic()
+                    log.warning("nothing is known of the job %s; asking again: %s", name, error)
+                pause = AWAY.pause(silent, getattr(error, "retry_after", None), time.monotonic() - since)
                 if pause < 0 or (job is None and time.monotonic() + pause >= deadline):
                     raise
-                if silent == 1:
-                    log.warning("nothing is known of the job %s; asking again: %s", name, error)
             if job is not None and time.monotonic() >= deadline:
                 return job
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))

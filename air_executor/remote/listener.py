@@ -31,7 +31,7 @@ class RemoteListener:
             raise InvalidInputError(f"a listener listens to one of {', '.join(ends.KINDS)}, not to {kind!r:.60}")
         validation.check_name(f"the {kind} to listen to", name)
         validation.check_name("the id of a listener", listener_id, ends.MAX_ID_BYTES)
-        self._client, self._impatient = client, client.impatient()
+        self._client, self._impatient = client, client.impatient()  # who listens asks again and again
         self._path = f"/ends/{kind}/{name}/{listener_id}"
         self._shown_at = float("-inf")
         self._watching: dict[Callable[[], None], int] = {}
@@ -43,7 +43,7 @@ class RemoteListener:
 
     def pending(self) -> list[ends.End]:
         """The ends that were not dealt with, the first first."""
-        told = self._client.transport.ask("GET", self._path)["ends"]
+        told = self._impatient.transport.ask("GET", self._path)["ends"]
         return [ends.End(each["run"], each["attempt"]) for each in told]
 
     def done(self, job: str, attempt: int) -> None:

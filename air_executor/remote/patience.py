@@ -19,7 +19,7 @@ class Patience:
 
     tries: int = 6
     seconds: float = 60.0
-    """Pauses together, at most."""
+    """From the first try that came to nothing to the last, at most."""
     first: float = 0.3
     last: float = 10.0
 
@@ -32,7 +32,7 @@ class Patience:
             tried: how often it was tried, at least once.
             asked: what `Retry-After` said, which is waited for in any case; clients that come later than that by
                 different times do not come all at once.
-            spent: seconds that were spent with pauses so far.
+            spent: seconds that were spent so far.
         """
         if tried >= self.tries:
             return -1.0
@@ -47,8 +47,8 @@ AWAY = Patience(tries=1000, seconds=600.0)
 """For who waits for something that goes on meanwhile."""
 ONCE = Patience(tries=1)
 """For who asks again and again anyway."""
-AT_ONCE = Patience(tries=3, seconds=5.0)
-"""For who is about to end, such as a task that was killed."""
+AT_ONCE = Patience(tries=3, seconds=12.0)
+"""For who is about to end, such as a task that was killed: for as long as a busy server asks for, twice."""
 
 
 def retry_after(text: str | None) -> float | None:

@@ -137,18 +137,18 @@ class Transport:
                 request of this thread.
         """
         patience = AT_ONCE if urgent else patience or self._patience
-        tried, spent = 0, 0.0
+        tried, since = 0, 0.0
         while True:
             tried += 1
             outcome = self._try(method, path, body, query, key, wait, urgent)
             if not isinstance(outcome, _Later):
                 return outcome
+            since = since or time.monotonic()
             may = repeatable or outcome.undone
-            pause = patience.pause(tried, outcome.asked, spent) if may else -1.0
+            pause = patience.pause(tried, outcome.asked, time.monotonic() - since) if may else -1.0
             if pause < 0:
                 raise outcome.error
             time.sleep(pause)
-            spent += pause
 
     def _try(
         self,

@@ -263,19 +263,26 @@ def remove(home: Home, entry: Entry) -> bool:
 
 
 def note(home: Home, entry: Entry) -> None:
-    """Write what became of a try, unless somebody dropped the entry meanwhile."""
+    """Write what became of a try, unless somebody dropped the entry meanwhile, or has it sent again."""
     with _alone(home):
-        if path_of(home, entry.webhook, entry.stem).exists():
+        if _is_the_same(home, entry):
             write(home, entry)
 
 
 def give_up(home: Home, entry: Entry) -> None:
-    """Move an entry to those that nobody sends any more, unless somebody dropped it meanwhile."""
+    """Move an entry to those that nobody sends any more; raises and spares as `note`."""
     with _alone(home):
-        alive = path_of(home, entry.webhook, entry.stem)
-        if alive.exists():
+        if _is_the_same(home, entry):
             write(home, replace(entry, dead=True, next_at=None))
-            alive.unlink()
+            path_of(home, entry.webhook, entry.stem).unlink()
+
+
+def _is_the_same(home: Home, entry: Entry) -> bool:
+    """Whether what was tried is what is there: who has an entry sent again makes it another, with tries of its own."""
+    try:
+        return read(home, entry.webhook, entry.stem).at == entry.at
+    except (NotFoundError, CorruptFileError):
+        return False
 
 
 def resend(home: Home, entry: Entry) -> Entry:

@@ -48,7 +48,8 @@ def list_issues(day: str) -> None:
     from air_executor import AirExecutorClient
 
     client = AirExecutorClient()
-    if any(task.id == "gather" for task in client.get_tasks(os.environ["AIR_EXECUTOR_JOB"])):
+    job = os.environ.get("AIR_EXECUTOR_JOB")
+    if job and any(task.id == "gather" for task in client.get_tasks(job)):
         return  # a try before this one was killed after it had added them
     directory = _directory(day)
     texts = triage_items.listed(day, _settings())

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from air_executor import model, store
-from air_executor.http import logs
+from air_executor.http import logs, tokens
 from air_executor.http.logs import Part
 from air_executor.http.problems import Problem
-from tests.http.conftest import Api, serving
+from tests.http.conftest import BASE, Api, serving
 from tests.unit.conftest import finish
 
 
@@ -80,6 +80,17 @@ def test_what_is_no_log(api: Api) -> None:
     for task in ("link", "directory", "unknown", ".good.reason", "%2e%2e%2fstate.json"):
         assert (answer := api.get(f"/runs/run/logs/{task}")).status_code == 404, (task, answer.text)
         assert "root:" not in answer.text
+
+
+def test_following_ends_with_the_token(api: Api) -> None:
+    token, text = tokens.create(api.home, "reader", ["read"], by="test")
+    asked = {"params": {"follow": "true"}, "headers": {"Authorization": f"Bearer {text}"}}
+    with api.http.stream("GET", f"{BASE}/runs/run/logs/good", **asked) as answer:
+        pieces = answer.iter_raw()
+        assert next(pieces)
+        tokens.revoke(api.home, token.id, by="test")
+        assert list(pieces)  # what there was; then it ends
+    assert not api.service.client.get_job("run").state.terminal
 
 
 def test_following_ends_with_the_run(api: Api) -> None:

@@ -170,7 +170,7 @@ def test_one_token_leaves_room_for_others(narrow: Api, monkeypatch: pytest.Monke
     wait_for(lambda: not narrow.service.shares.under_way, what="the end of what was closed")
 
 
-@pytest.mark.parametrize(("total", "most"), [(1, 1), (2, 2), (4, 3), (200, 150)])
+@pytest.mark.parametrize(("total", "most"), [(1, 1), (2, 1), (4, 3), (200, 150)])
 def test_shares(total: int, most: int) -> None:
     shares = limits.Shares(total)
     assert shares.most == most
@@ -221,11 +221,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a certificate, its key, an encrypted key, a key of another, and another pair."""
     where = tmp_path_factory.mktemp("tls")
     (where / "renewed").mkdir()
-    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    rsa, ec = ["-newkey", "rsa:2048"], ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
     for key in ("key.pem", "other.pem", "renewed/key.pem"):
         out = ["-keyout", where / key, "-out", where / key.replace("key", "cert"), "-nodes"]
-        subprocess.run(["openssl", "req", "-x509", *ec, *out, *name], check=True, capture_output=True)
+        kind = rsa if "renewed" in key else ec  # one context would have both
+        subprocess.run(["openssl", "req", "-x509", *kind, *out, *name], check=True, capture_output=True)
     encrypt = ["-aes128", "-passout", "pass:hunter2", "-out", where / "encrypted.pem"]
     subprocess.run(["openssl", "ec", "-in", where / "key.pem", *encrypt], check=True, capture_output=True)
     (where / "empty.pem").touch()

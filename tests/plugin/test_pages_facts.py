@@ -206,7 +206,9 @@ def test_who_steered_is_read_when_there_is_something_new(home: Home, monkeypatch
 
 def test_a_mistake_in_the_settings_is_a_problem_that_the_page_shows(home: Home) -> None:
     home.config.write_text("[runner]\nslotz = 3\n")
-    (problem,) = [each for each in lookout.Lookout(home).view().problems if "unknown option in [runner] slotz" in each]
+    watch = lookout.Lookout(home)
+    with contextlib.closing(watch.index):
+        (problem,) = [each for each in watch.view().problems if "unknown option in [runner] slotz" in each]
     assert "no runner can start" in problem
 
 
