@@ -148,7 +148,7 @@ def test_a_token_that_is_none_is_refused_before_it_is_sent() -> None:
 
 def test_without_httpx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-        with pytest.raises(SettingsError, match="extra `api`"):
+    with pytest.raises(SettingsError, match="extra `api`"):
         RemoteClient("https://a", "x").get_job("x")
 
 
