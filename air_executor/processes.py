@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import psutil
 
 _READ_SIZE = 2**16
+_EXEC_PATIENCE = 1.0
+"""Seconds that starting a program may take, once it has begun; 30 ms were seen."""
+_PF_KTHREAD = 0x00200000
+"""Among the flags of a process: it is a part of the kernel (include/linux/sched.h)."""
 PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h: descendants whose parent dies become children of this process."""
 PR_SET_PDEATHSIG = 1
@@ -279,9 +283,32 @@ def session_of(pid: int) -> int | None:
 def carries(pid: int, *marks: str) -> bool:
     """Whether a process has all these lines `NAME=value` in the environment that it was started with."""
     try:
-        return {os.fsencode(mark) for mark in marks} <= set(read(pid, "environ").split(b"\0"))
+        return {os.fsencode(mark) for mark in marks} <= set(_environ(pid).split(b"\0"))
     except OSError:
         return False
+
+
+def _environ(pid: int) -> bytes:
+    deadline = time.monotonic() + _EXEC_PATIENCE
+    while not (environ := read(pid, "environ")):
+        if not _is_in_exec(pid):
+            return read(pid, "environ")  # it may have been until just now
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.001)
+    return environ
+
+
+def _is_in_exec(pid: int) -> bool:
+    """Whether a process has given up what it was and is not yet what it will be: its environment has no place yet.
+
+    On a busy host that may take a while, and whoever started it takes it for started already. In proc(5), 9 are the
+    flags, and 51 is where the environment ends.
+    """
+    stat = read(pid, "stat")
+    values = stat[stat.rindex(b")") + 2 :].split()
+    is_gone, is_of_kernel = values[0] in (b"Z", b"X"), bool(int(values[9 - 3]) & _PF_KTHREAD)
+    return not is_gone and not is_of_kernel and values[51 - 3] == b"0"
 
 
 def describe_signal(number: int) -> str:

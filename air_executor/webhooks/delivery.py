@@ -79,7 +79,8 @@ def explain(status: int, table: WebhookSettings, place: str, right: str) -> str 
         400: f"Airflow makes no run of the DAG {table.dag_id}: see its import errors, parameters and allowed run types",
         401: f"Airflow at {place} does not take the {'token of the user' if table.user else 'token'}:"
         " it has expired, or another Airflow made it",
-        403: f"the user has no right to {right} the DAG {table.dag_id} in Airflow at {place}",
+        403: f"{'the user' if table.user else 'the token does not count any more, or'} has no right to {right}"
+        f" the DAG {table.dag_id} in Airflow at {place}",
         404: f"Airflow at {place} has no DAG {table.dag_id}, or the url is not that of Airflow's API server",
     }.get(status)
 

@@ -49,6 +49,8 @@ def test_an_event_makes_one_run_of_a_dag(shared_airflow: stack.Stack, tmp_path: 
     finally:
         shared_airflow.new_output("api-server")  # Airflow logs a traceback for the run that is there already
         shared_airflow.rest.delete(f"dags/{DAG}/dagRuns/{run.run_id}")
-    assert airflow("no_such_dag").deliver(event) == Outcome(Verdict.REFUSED, "HTTP 404")
+    missing = airflow("no_such_dag").deliver(event)
+    assert missing.verdict is Verdict.REFUSED and "has no DAG no_such_dag" in missing.error
     (home.root / "token").write_text("expired")
-    assert airflow(DAG).deliver(ping) == Outcome(Verdict.REFUSED, "HTTP 403")
+    refused = airflow(DAG).deliver(ping)
+    assert refused.verdict is Verdict.REFUSED and "HTTP 403: the token does not count any more" in refused.error

@@ -307,7 +307,10 @@ def test_a_dag_run_with_a_token(home: Home, receiver: Receiver) -> None:
     ("status", "said"),
     [
         (400, "makes no run of the DAG next: see its import errors"),
-        (403, "the user has no right to make runs of the DAG next in Airflow at https://here"),
+        (
+            403,
+            "the token does not count any more, or has no right to make runs of the DAG next in Airflow at https://here",
+        ),
         (409, None),
         (500, None),
     ],
