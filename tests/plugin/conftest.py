@@ -42,7 +42,6 @@ with warnings.catch_warnings():
 from air_executor import store  # noqa: E402
 from air_executor.client import AirExecutorClient  # noqa: E402
 from air_executor.paths import Home  # noqa: E402
-from airflow_plugin import tending  # noqa: E402
 from airflow_plugin.executor import AirExecutor  # noqa: E402
 from tests.http import apart  # noqa: E402
 from tests.plugin import fleet  # noqa: E402
@@ -65,10 +64,8 @@ def api(home: Home) -> AirExecutorClient:
 
 
 @pytest.fixture
-def executor(home: Home, monkeypatch: pytest.MonkeyPatch) -> AirExecutor:
+def executor(home: Home) -> AirExecutor:
     """A started executor that starts no runner."""
-    # No database knows the tasks of these tests, so what waits for some seconds would count as unwanted.
-    monkeypatch.setattr(tending, "INTERVAL", float("inf"))
     return fleet.start_executor()
 
 
