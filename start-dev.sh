@@ -32,7 +32,7 @@ processor and the triggerer. Without an option it stays in the foreground until 
   --help        this text
 
 Environment:
-  AIR_EXECUTOR_PYTHON  the Python to make .venv with (default: the first suitable one on PATH)
+  AIR_EXECUTOR_PYTHON  the Python to make .venv with (default: 3.12 where there is one, of PATH or pyenv)
   AIR_EXECUTOR_VENV    use this virtual environment as it is, instead of making .venv
   AIRFLOW__SECTION__OPTION
                        an option of Airflow, such as AIRFLOW__CORE__EXECUTOR=LocalExecutor (the runner is started all the

@@ -16,7 +16,7 @@ from typing import Any
 def warm() -> None:
     """All of it."""
     _load_certificates()
-    _find_entry_points()
+    _find_plugins()
     _remember_type_adapters()
     _quicken_logging_of_tasks()
     configure_logging()
@@ -59,12 +59,28 @@ def _load_certificates() -> None:
         client.log = log
 
 
-def _find_entry_points() -> None:
-    """Airflow reads what is installed, remembers it, and loads the plugins among it in each task."""
+def _find_plugins() -> None:
+    """Airflow reads what is installed, and remembers it; then each task loads the plugins among it, and reads of what
+    name and version each of them is."""
     from airflow.sdk._shared import module_loading
 
-    if hasattr(module_loading, "entry_points_with_dist"):
-        list(module_loading.entry_points_with_dist("airflow.plugins"))
+    grouped = getattr(module_loading, "_get_grouped_entry_points", None)
+    if grouped is not None:
+        found = grouped()["airflow.plugins"]
+        for number, (entry_point, distribution) in enumerate(found):
+            with contextlib.suppress(Exception):  # Airflow tells of it, in the task
+                found[number] = entry_point, Installed(distribution)
+
+
+class Installed:
+    """In the place of an installed distribution: what it says of itself is read once."""
+
+    def __init__(self, distribution: Any) -> None:
+        self._distribution = distribution
+        self.metadata, self.version = distribution.metadata, distribution.version
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._distribution, name)
 
 
 def _remember_type_adapters() -> None:
@@ -132,9 +148,11 @@ def _caches_cleared_once() -> Iterator[None]:
     if clear is None:
         yield
         return
-    manager._clear_cache = lambda: None  # type: ignore[attr-defined]
+    asked: list[None] = []
+    manager._clear_cache = lambda: asked.append(None)  # type: ignore[attr-defined]
     try:
         yield
     finally:
         del manager._clear_cache  # type: ignore[attr-defined]
-        clear()
+        if asked:
+            clear()

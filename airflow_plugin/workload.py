@@ -47,6 +47,7 @@ PRELOADED = (
     "airflow.sdk.bases.hook",
     "airflow.sdk.bases.operator",
     "airflow.sdk.bases.sensor",
+    "airflow.sdk.definitions.asset.metadata",
     "airflow.sdk.definitions.dag",
     "airflow.sdk.definitions.decorators",
     "airflow.sdk.execution_time.callback_supervisor",
@@ -54,6 +55,9 @@ PRELOADED = (
     "airflow.sdk.execution_time.supervisor",
     "airflow.sdk.execution_time.task_runner",
     "airflow.sdk.log",
+    "airflow.version",
+    "encodings.idna",
+    "jinja2.ext",
     "setproctitle",
 )
 """What every workload needs."""
@@ -271,16 +275,21 @@ def explain(error: Exception, server: str) -> str:
 
 
 def _prepare_process() -> None:
-    from airflow.settings import dispose_orm
-
     from air_executor import processes
     from airflow_plugin import warming
 
     processes.become_subreaper()  # what a task leaves behind stays in reach, however it detached itself
     # A runner that the scheduler started has inherited that this is a server, which would let tasks use the database.
     os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
-    dispose_orm(do_log=False)
+    _leave_database()
     warming.configure_logging_for_supervisor()
+
+
+def _leave_database() -> None:
+    """Airflow prepares connections as it is imported; tasks have none. Done in a template, forks have nothing to do."""
+    from airflow.settings import dispose_orm
+
+    dispose_orm(do_log=False)
 
 
 def _end(code: ExitCode, reason: str) -> int:
@@ -310,6 +319,7 @@ def preload() -> None:
             importlib.import_module(name)
     _adapter()
     warming.warm()
+    _leave_database()
 
 
 def prepare(variant: str) -> Collection[str]:
@@ -321,10 +331,8 @@ def prepare(variant: str) -> Collection[str]:
 
 def after_fork() -> None:
     """Reset what a forked process must not share with the template."""
-    from airflow.settings import dispose_orm
-
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    dispose_orm(do_log=False)
+    _leave_database()
 
 
 def watched_paths() -> list[str]:

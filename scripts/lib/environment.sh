@@ -14,18 +14,29 @@ is_supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:
 can_make_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
+# The best first: since 3.12 processes that are forked share more than twice the memory.
+# pyenv leaves names on PATH that refuse to run, unless somebody has chosen that version: what it has is found by itself.
+list_candidates() {
+  local version
+  shopt -s nullglob
+  for version in 3.12 3.13 3.11 3.10; do
+    printf '%s\n' "python$version" "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$version".*/bin/"python$version"
+  done
+  printf '%s\n' python3 python
+}
+
 # Sets $python, or leaves it empty where only uv is there, which brings its own.
-# Candidates are run and not just looked up: a version manager leaves names on PATH that refuse to run.
+# Candidates are run and not just looked up: a name on PATH may refuse to run.
 find_python() {
   local candidate incomplete='' wanted=${AIR_EXECUTOR_PYTHON:-}
-  for candidate in ${wanted:-python3.12 python3.13 python3.11 python3.10 python3 python}; do
+  while IFS= read -r candidate; do
     is_supported "$candidate" || continue
     if can_make_venv "$candidate"; then
       python=$candidate
       return
     fi
     incomplete=$candidate
-  done
+  done < <(if [ -n "$wanted" ]; then printf '%s\n' "$wanted"; else list_candidates; fi)
   [ -z "$wanted" ] || die "AIR_EXECUTOR_PYTHON=$wanted is not a complete Python $supported_pythons: name another, or unset it"
   ! command -v uv >/dev/null || return 0
   [ -z "$incomplete" ] || die "$incomplete has no venv module: install it (apt install python$(version_of "$incomplete")-venv)"

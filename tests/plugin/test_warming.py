@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk._shared import module_loading
+from airflow.sdk._shared.plugins_manager import plugins_manager
 from airflow.sdk.execution_time import comms, task_runner
 from pydantic import TypeAdapter
 
@@ -29,6 +32,26 @@ def test_what_is_remembered_behaves_as_its_class() -> None:
     assert remembered(int, config=None) is not remembered(int)
     assert remembered[int] == TypeAdapter[int]
     assert remembered.validate_python is TypeAdapter.validate_python
+
+
+def test_what_plugins_are_called_is_read_once() -> None:
+    found = module_loading.entry_points_with_dist("airflow.plugins")
+    entry, own = next(each for each in found if each[0].name == "air_executor")
+    assert isinstance(own, warming.Installed)
+    source = plugins_manager.EntryPointSource(entry, own)
+    assert str(source).startswith(f"air-executor=={importlib.metadata.version('air-executor')}: ")
+    assert own.metadata is own.metadata
+    assert own.read_text("METADATA"), "and all else as ever"
+
+
+def test_nothing_is_forgotten_where_nothing_is_configured() -> None:
+    logger = logging.getLogger("tests.warming.child")
+    assert not logger.isEnabledFor(1)
+    remembered = dict(logger._cache)  # type: ignore[attr-defined]
+    with warming._caches_cleared_once():
+        pass
+    assert remembered
+    assert logger._cache == remembered  # type: ignore[attr-defined]
 
 
 def test_levels_that_loggers_remember_are_right_after_a_configuration() -> None:
