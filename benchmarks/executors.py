@@ -210,24 +210,29 @@ def main() -> int:
     wanted = {name: SYSTEMS[name] for name in options.executors.split(",")}
     scenarios = options.scenarios.split(",")
     figures: dict[str, dict[str, list[dict[str, float]]]] = {scenario: {} for scenario in scenarios}
-    with places.directory(options.directory) as root, postgres.Postgres() as server:
-        database = databases.PostgresDatabase(server, "airflow")
-        settings = dict(each.split("=", 1) for each in options.set)
-        with stack.Stack(root, database, executor="LocalExecutor", dags=DAGS, settings=settings) as airflow:
-            airflow.end_component("scheduler")
-            airflow.end_component("triggerer")
-            bench = Bench(airflow, server)
-            for number in range(options.rounds):
-                for name, system in wanted.items():
-                    with bench.system(system):
-                        for scenario in scenarios:
-                            seen = bench.measure(scenario)
-                            figures[scenario].setdefault(name, []).append(seen)
-                            print(number + 1, name, scenario, _short(seen), flush=True)
+    with started(options.directory, dict(each.split("=", 1) for each in options.set)) as bench:
+        for number in range(options.rounds):
+            for name, system in wanted.items():
+                with bench.system(system):
+                    for scenario in scenarios:
+                        seen = bench.measure(scenario)
+                        figures[scenario].setdefault(name, []).append(seen)
+                        print(number + 1, name, scenario, _short(seen), flush=True)
     _tell(figures)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+@contextlib.contextmanager
+def started(directory: Path | None, settings: dict[str, str]) -> Iterator[Bench]:
+    """An Airflow without a scheduler, on a PostgreSQL; both are gone afterwards."""
+    with places.directory(directory) as root, postgres.Postgres() as server:
+        database = databases.PostgresDatabase(server, "airflow")
+        with stack.Stack(root, database, executor="LocalExecutor", dags=DAGS, settings=settings) as airflow:
+            airflow.end_component("scheduler")
+            airflow.end_component("triggerer")
+            yield Bench(airflow, server)
 
 
 def _short(seen: dict[str, float]) -> str:

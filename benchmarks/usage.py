@@ -6,8 +6,24 @@ import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Effort(NamedTuple):
+    """What processes needed."""
+
+    user: float
+    """Seconds of a processor in programs."""
+    system: float
+    """Seconds of a processor in the kernel."""
+    faults: float
+    """Pages that were copied or given when they were first touched."""
+
+    def since(self, before: Effort, count: int) -> Effort:
+        """What came since, for each of so many."""
+        return Effort(*((now - then) / count for now, then in zip(self, before, strict=True)))
 
 
 def tree(*roots: int) -> list[int]:
@@ -30,6 +46,17 @@ def cpu(pids: Iterable[int]) -> float:
         with contextlib.suppress(OSError):
             total += sum(map(int, _stat(pid)[11:15]))
     return total / TICKS
+
+
+def effort(pids: Iterable[int]) -> Effort:
+    """What these needed, and the children that they waited for."""
+    total = [0, 0, 0]
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            fields = [int(each) for each in _stat(pid)[1:]]
+            found = fields[10] + fields[12], fields[11] + fields[13], fields[6] + fields[7]
+            total = [one + more for one, more in zip(total, found, strict=True)]
+    return Effort(total[0] / TICKS, total[1] / TICKS, float(total[2]))
 
 
 def memory(pids: Iterable[int]) -> float:
