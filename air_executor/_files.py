@@ -84,7 +84,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path | str) -> Iterator[None]:
     """The system says what went wrong with a descriptor, and not whose it was."""
     try:
         yield
@@ -94,7 +94,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False) -> None:
+def write_new(path: Path | str, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False) -> None:
     """Create `path`, which must not exist yet. Not atomic: for directories that nobody sees yet, and for markers."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -103,7 +103,7 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
             os.fsync(fd)
     except BaseException as error:  # a full disk: half a file would count as a whole one
         with contextlib.suppress(OSError):
-            path.unlink()
+            os.unlink(path)  # noqa: PTH108
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # the system says what went wrong with a descriptor, and not whose it was
         raise
@@ -111,22 +111,25 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: boo
         os.close(fd)
 
 
-def fill_directory(directory: Path, files: Mapping[Path, bytes], *, durable: bool) -> None:
-    """Create files as `write_new` does, in a directory that goes if this fails.
+def fill_directory(directory: Path, files: Mapping[str, bytes], *, durable: bool) -> None:
+    """Create files, given by name, as `write_new` does, in a directory that goes if this fails.
 
     Those that shall be durable, and all names in the directory, are on their way before the first is waited for, and
     that is the directory: meanwhile the files are written, and a filesystem with a journal writes that once for all.
     """
+    contents = {f"{directory}/{name}": data for name, data in files.items()}  # a `Path` of each takes longer
+    if not durable:
+        for path, data in contents.items():
+            write_new(path, data)
+        return
     with contextlib.ExitStack() as opened:
         fds = {}
-        for path, data in files.items():
+        for path, data in contents.items():
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
             opened.callback(os.close, fd)
             fds[path] = fd
             with _naming(path):
                 _write_all(fd, data)
-        if not durable:
-            return
         for fd in fds.values():
             _begin_to_save(fd)
         sync_directory(directory)

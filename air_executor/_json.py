@@ -6,6 +6,7 @@ The text is that of `json.dumps`, which with an indent is made by Python code th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
 from typing import Any
@@ -14,8 +15,10 @@ _SCALARS: Mapping[type, Callable[[Any], str]] = {
     str: encode_basestring,
     int: int.__repr__,
     bool: {True: "true", False: "false"}.__getitem__,
+    float: lambda number: float.__repr__(number) if math.isfinite(number) else json.dumps(number),
     type(None): {None: "null"}.__getitem__,
 }
+_scalar = _SCALARS.get
 _line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -40,12 +43,19 @@ def line(value: Any) -> bytes:
 
 def _pretty(value: Any, newline: str) -> str:
     """`newline` is what begins a line beside the value, with its indent."""
-    if write := _SCALARS.get(type(value)):
+    if write := _scalar(type(value)):
         return write(value)
     deeper = newline + "  "
-    if isinstance(value, dict) and value:
-        items = [f"{encode_basestring(key)}: {_pretty(item, deeper)}" for key, item in value.items()]
+    if isinstance(value, dict):
+        if not value:
+            return "{}"
+        items = [
+            f"{encode_basestring(key)}: {write(item) if (write := _scalar(type(item))) else _pretty(item, deeper)}"
+            for key, item in value.items()
+        ]
         return "{" + deeper + ("," + deeper).join(items) + newline + "}"
-    if isinstance(value, (list, tuple)) and value:
+    if isinstance(value, (list, tuple)):
+        if not value:
+            return "[]"
         return "[" + deeper + ("," + deeper).join([_pretty(item, deeper) for item in value]) + newline + "]"
     return json.dumps(value, ensure_ascii=False)

@@ -25,8 +25,13 @@ _OF_ONE_TRY = ("completed_at", "error", "exit_code", "signal")
 
 def record_job(path: Path, job: model.Job, old: model.JobState | None, *, by: str, why: str) -> None:
     """Note a change of the job's state; `by` is who asked for it."""
-    event = {"at": job.updated_at, "event": "job", "attempt": job.attempt, "from": old, "to": job.state, "by": by}
-    _files.append_line(path, {**event, "why": why})
+    _files.append_line(path, job_event(job, old, by=by, why=why))
+
+
+def job_event(job: model.Job, old: model.JobState | None, *, by: str, why: str) -> dict[str, Any]:
+    """What is noted of a change of the job's state."""
+    what = {"at": job.updated_at, "event": "job", "attempt": job.attempt, "from": old, "to": job.state}
+    return {**what, "by": by, "why": why}
 
 
 def record_task(path: Path, job: model.Job, task: model.Task, old: model.TaskStatus, at: str) -> None:

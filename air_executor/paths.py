@@ -59,6 +59,8 @@ TEMPORARY_PREFIX = ".tmp-"
 
 STATE = "state.json"
 """In the directory of each job: what the job is, and how far it has come."""
+TASKS, WORKLOAD, EVENTS, LOGS = "tasks.json", "workload.json", "events.jsonl", "logs"
+"""What else a submission makes there."""
 
 JOB_LOCK = "runner.lock"
 """In the directory of each job: who has taken it may still be running the job."""
@@ -93,11 +95,11 @@ class JobPaths:
 
     @cached_property
     def tasks(self) -> Path:
-        return self.root / "tasks.json"
+        return self.root / TASKS
 
     @cached_property
     def workload(self) -> Path:
-        return self.root / "workload.json"
+        return self.root / WORKLOAD
 
     @cached_property
     def lock(self) -> Path:
@@ -110,7 +112,7 @@ class JobPaths:
 
     @cached_property
     def events(self) -> Path:
-        return self.root / "events.jsonl"
+        return self.root / EVENTS
 
     @cached_property
     def cancel(self) -> Path:
@@ -128,7 +130,7 @@ class JobPaths:
 
     @cached_property
     def logs(self) -> Path:
-        return self.root / "logs"
+        return self.root / LOGS
 
     def log(self, task_id: str) -> Path:
         return self.logs / f"{task_id}.log"

@@ -23,7 +23,7 @@ from air_executor.errors import (
     JobExistsError,
     NotFoundError,
 )
-from air_executor.paths import Home, JobPaths
+from air_executor.paths import EVENTS, LOGS, STATE, TASKS, WORKLOAD, Home, JobPaths
 
 SYNC_EACH = 3
 """Up to so many jobs, syncing each file is quicker than syncing the whole filesystem."""
@@ -161,34 +161,37 @@ def _place_all(
     home: Home, submissions: Sequence[Submission], placed: list[Submission], refused: dict[str, AirExecutorError]
 ) -> None:
     """Give the jobs their names, complete and durable; nobody starts one before it has a marker."""
-    unplaced = [temporaries.submission(home.jobs) for _ in submissions]
+    written = [(submission, temporaries.submission(home.jobs)) for submission in submissions]
     try:
         each = len(submissions) <= SYNC_EACH or not _files.SYNCS_FILESYSTEMS
-        for submission, temporary in zip(submissions, unplaced, strict=True):
+        for submission, temporary in written:
             _write_directory(temporary, submission, durable=each)
         if not each:
             _files.sync_filesystem(home.jobs)
-        for submission, temporary in zip(submissions, unplaced, strict=True):
+        for submission, temporary in written:
             if _place(home, temporary, submission.job, refused):
                 placed.append(submission)
         if placed:
             _files.sync_directory(home.jobs)
     finally:
-        for temporary in unplaced:
-            temporaries.remove(temporary)
+        gone = {submission.job.name for submission in placed}
+        for submission, temporary in written:
+            if submission.job.name not in gone:
+                temporaries.remove(temporary)
 
 
 def _write_directory(directory: Path, submission: Submission, *, durable: bool) -> None:
-    paths, job = JobPaths(directory), submission.job
+    job = submission.job
     os.mkdir(directory, _files.PRIVATE_DIRECTORY)  # noqa: PTH102
-    os.mkdir(paths.logs, _files.PRIVATE_DIRECTORY)  # noqa: PTH102
+    os.mkdir(f"{directory}/{LOGS}", _files.PRIVATE_DIRECTORY)  # noqa: PTH102
+    event = journal.job_event(job, None, by=submission.by or job.trigger, why="submitted")
     files = {
-        paths.state: _json.pretty(state_content(job)),
-        paths.tasks: _json.pretty(tasks_content(job, submission.tasks)),
+        STATE: _json.pretty(state_content(job)),
+        TASKS: _json.pretty(tasks_content(job, submission.tasks)),
     }
     if submission.workload is not None:
-        files[paths.workload] = submission.workload
-    journal.record_job(paths.events, job, None, by=submission.by or job.trigger, why="submitted")
+        files[WORKLOAD] = submission.workload
+    _files.fill_directory(directory, {EVENTS: _json.line(event)}, durable=False)
     _files.fill_directory(directory, files, durable=durable)
 
 

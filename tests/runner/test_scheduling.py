@@ -15,11 +15,14 @@ def marker(priority: int, second: int, name: str = "job") -> spool.Marker:
     return spool.marker_of(job)
 
 
-@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 59)), unique=True))
-def test_backlog_gives_highest_priority_first_then_oldest(waiting: list[tuple[int, int]]) -> None:
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 59)), unique=True), st.integers(0, 10))
+def test_backlog_gives_highest_priority_first_then_oldest(waiting: list[tuple[int, int]], found_first: int) -> None:
     backlog = scheduling.Backlog()
-    for number, (priority, second) in enumerate(waiting):
-        backlog.add(marker(priority, second, f"j{number}"))
+    markers = [marker(priority, second, f"j{number}") for number, (priority, second) in enumerate(waiting)]
+    backlog.replace(markers[:found_first])
+    for each in markers[found_first:]:
+        backlog.add(each)
+    assert len(backlog) == backlog.known == len(waiting)
     order = []
     while (found := backlog.pop()) is not None:
         order.append(waiting[int(found.job[1:])])
