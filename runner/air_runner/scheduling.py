@@ -6,8 +6,11 @@ import heapq
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from air_executor import model, spool
+
+_order = attrgetter("order")
 
 MAX_RETRY_DELAY = 3600.0
 """Seconds between two tries of a task, however often it has failed."""
@@ -68,7 +71,8 @@ class Backlog:
         self.replace([marker for marker in self._known if marker.queue in queues])
 
     def _arrange(self) -> None:
-        self._line = deque(sorted(marker for marker in self._known if marker.queue not in self._paused))
+        waiting = (marker for marker in self._known if marker.queue not in self._paused)
+        self._line = deque(sorted(waiting, key=_order))  # what came in the same microsecond, as it happens
         self._heap = []
 
     def pop(self) -> spool.Marker | None:
