@@ -25,7 +25,19 @@ from airflow.executors.base_executor import BaseExecutor
 from air_executor import load, model, runners, store
 from air_executor.errors import HomeError, InvalidInputError
 from air_executor.paths import Home
-from airflow_plugin import adoption, config, handover, jobs, keys, obstacles, patience, tasklog, tasknotes, tokens
+from airflow_plugin import (
+    adoption,
+    config,
+    handover,
+    jobs,
+    keys,
+    logserver,
+    obstacles,
+    patience,
+    tasklog,
+    tasknotes,
+    tokens,
+)
 from airflow_plugin.collecting import CHECKS_AT_ONCE, CHECKS_WHEN_IDLE, Collector
 from airflow_plugin.guard import Guarded
 from airflow_plugin.idling import Delivered, Rules, Situation
@@ -49,7 +61,8 @@ class AirExecutor(Guarded, BaseExecutor):
 
     is_local: bool = True  # also lets `airflow standalone` keep it
     is_production: bool = True
-    serve_logs: bool = True
+    serve_logs: bool = False
+    """Airflow's own would wait for requests all the time; see `logserver`."""
     supports_callbacks: bool = True
     supports_connection_test: bool = True
     supports_multi_team: bool = True
@@ -65,6 +78,7 @@ class AirExecutor(Guarded, BaseExecutor):
         self._metrics = Metrics(self.team_name)
         self._door = Door(lambda: Site.of(self.conf, self.parallelism), self._home_refused)
         self._next_queues = self._next_runners = 0.0
+        self._log_server: logserver.LogServer | None = None
         self._told: set[Any] = set()
         self._rules = Rules(0.0)
         self._rounds = Rounds()
@@ -82,6 +96,10 @@ class AirExecutor(Guarded, BaseExecutor):
         if site is not None:
             self.log.info("%r works in %s", self, site.home.root)
             self._safely("the runner", site.keeper.tick)
+        self._safely("the log server", self._serve_logs)
+
+    def _serve_logs(self) -> None:
+        self._log_server = logserver.start_in_scheduler()
 
     def end(self) -> None:
         """Running jobs go on, and their ends stay announced for the next scheduler.
@@ -94,6 +112,9 @@ class AirExecutor(Guarded, BaseExecutor):
         if (site := self._door.site) is not None:
             self._safely("the runner", site.keeper.close)
             self._safely("the watch", site.bell.close)
+        if self._log_server is not None:
+            self._safely("the log server", self._log_server.close)
+            self._log_server = None
 
     def terminate(self) -> None:
         """Nothing to end: jobs are no children of the scheduler."""

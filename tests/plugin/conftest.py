@@ -39,6 +39,9 @@ with warnings.catch_warnings():
     workload.preload()
     importlib.import_module("airflow.jobs.scheduler_job_runner")
 
+from airflow.executors import executor_loader  # noqa: E402
+from airflow.executors.executor_loader import ExecutorLoader  # noqa: E402
+
 from air_executor import store  # noqa: E402
 from air_executor.client import AirExecutorClient  # noqa: E402
 from air_executor.paths import Home  # noqa: E402
@@ -130,3 +133,18 @@ def database() -> Iterator[Any]:
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)
+
+
+@pytest.fixture
+def loader(monkeypatch: pytest.MonkeyPatch) -> type[ExecutorLoader]:
+    """Airflow's loader, which remembers what was configured."""
+    for name, value in vars(executor_loader).items():
+        if name.startswith("_") and isinstance(value, (dict, list)) and not name.startswith("__"):
+            monkeypatch.setattr(executor_loader, name, _fresh(value))
+    return ExecutorLoader
+
+
+def _fresh(value: object) -> object:
+    fresh = value.copy()  # type: ignore[attr-defined]
+    fresh.clear()
+    return fresh

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from airflow.executors import executor_loader
 from airflow.executors.executor_loader import ExecutorLoader
 from airflow.plugins_manager import AirflowPlugin
 from airflow.providers_manager import ProvidersManager
@@ -55,21 +54,6 @@ def test_the_plugin_is_one() -> None:
     assert issubclass(AirExecutorPlugin, AirflowPlugin) and AirExecutorPlugin.name == "air_executor"
 
 
-@pytest.fixture
-def loader(monkeypatch: pytest.MonkeyPatch) -> type[ExecutorLoader]:
-    """Airflow's loader, which remembers what was configured."""
-    for name, value in vars(executor_loader).items():
-        if name.startswith("_") and isinstance(value, (dict, list)) and not name.startswith("__"):
-            monkeypatch.setattr(executor_loader, name, _fresh(value))
-    return ExecutorLoader
-
-
-def _fresh(value: object) -> object:
-    fresh = value.copy()  # type: ignore[attr-defined]
-    fresh.clear()
-    return fresh
-
-
 @pytest.mark.parametrize(
     ("configured", "asked"),
     [
@@ -89,7 +73,7 @@ def test_airflow_finds_the_executor(
 
 
 def test_what_the_executor_promises() -> None:
-    assert AirExecutor.is_local and AirExecutor.is_production and AirExecutor.serve_logs
+    assert AirExecutor.is_local and AirExecutor.is_production and not AirExecutor.serve_logs
     assert AirExecutor.supports_callbacks and AirExecutor.supports_connection_test
     assert AirExecutor.supports_multi_team and AirExecutor.pre_assigns_external_executor_id
     assert AirExecutor.sentry_integration == ""
