@@ -11,6 +11,11 @@ def started(airflow: stack.Stack, run: rest.Run) -> int:
     return int(line.removeprefix("start "))
 
 
+def is_log_served(airflow: stack.Stack, run: rest.Run) -> bool:
+    """Whether the log that the UI shows of the running body comes from the scheduler's log server, too."""
+    return f":{airflow.log_port}/log/" in airflow.rest.log(run, "body")
+
+
 def ended_once(airflow: stack.Stack, run: rest.Run, body: int) -> None:
     assert airflow.rest.finished(run, 60) == "success"
     assert [line.split()[0] for line in airflow.marks(run.run_id)] == ["start", "end"]
@@ -39,12 +44,14 @@ def test_scheduler_killed_and_restarted_at_once(airflow: stack.Stack) -> None:
 def test_scheduler_killed_and_restarted_when_it_counts_as_dead(airflow: stack.Stack) -> None:
     during, after = airflow.rest.trigger("held"), airflow.rest.trigger("held")
     first, second = started(airflow, during), started(airflow, after)
+    waiting.until(lambda: is_log_served(airflow, after), "the log to be served", 30)
     airflow.kill_scheduler()
     airflow.release(during.run_id)
     waiting.until(lambda: airflow.marks(during.run_id)[-1] == "end", "the first body to end without a scheduler", 30)
     # Only now does a new scheduler take over what the old one left.
     waiting.until(lambda: not airflow.rest.healthy("scheduler"), "the scheduler to count as dead", 60, 1)
     airflow.start_scheduler()
+    waiting.until(lambda: is_log_served(airflow, after), "the log to be served by the next scheduler", 30)
     airflow.release(after.run_id)
     ended_once(airflow, during, first)
     ended_once(airflow, after, second)

@@ -18,6 +18,7 @@ import pytest
 from airflow.api_fastapi.auth.tokens import JWTGenerator
 from airflow.executors.executor_loader import ExecutorLoader
 
+from air_executor import processes
 from air_executor.paths import Home
 from air_executor.testing import wait_for
 from airflow_plugin import logserver, logserving
@@ -127,7 +128,7 @@ def test_a_server_is_there_when_it_is_asked_and_ends_with_its_scheduler(port: in
         process.wait()
         try:
             wait_for(lambda: not is_held(port), what="the port to be free")
-            wait_for(lambda: not server.is_running(), what="the end of the server")
+            wait_for(lambda: processes.start_time(server.pid) is None, what="the end of the server")
             assert forked.is_running()
         finally:
             forked.kill()
