@@ -37,6 +37,9 @@ with warnings.catch_warnings():
     from airflow_plugin import workload
 
     workload.preload()
+    importlib.import_module(
+        "airflow.settings"
+    ).configure_orm()  # which a template has no use for, and the scheduler has
     importlib.import_module("airflow.jobs.scheduler_job_runner")
 
 from airflow.executors import executor_loader  # noqa: E402

@@ -96,7 +96,7 @@ def test_port_that_only_binding_finds(checkout: CheckoutCopy, port: str) -> None
 def test_no_python(checkout: CheckoutCopy, port: str) -> None:
     path = str(_tools(checkout.root / "scripts" / "tools"))
     says = "no Python 3.10, 3.11, 3.12 or 3.13 on PATH: install one (apt install python3"
-    _assert_refused(checkout, "--port", port, says=says, PATH=path, AIR_EXECUTOR_VENV="")
+    _assert_refused(checkout, "--port", port, says=says, PATH=path, PYENV_ROOT="/nowhere", AIR_EXECUTOR_VENV="")
     assert checkout.made() == set()
 
 
@@ -104,7 +104,9 @@ def test_names_of_pythons_that_do_not_run(checkout: CheckoutCopy, port: str) -> 
     tools = _tools(checkout.root / "scripts" / "tools")
     for name in ("python3.12", "python3", "python"):
         _program(tools / name, "echo 'command not found' >&2; exit 127")
-    _assert_refused(checkout, "--port", port, says="no Python 3.10", PATH=str(tools), AIR_EXECUTOR_VENV="")
+    _assert_refused(
+        checkout, "--port", port, says="no Python 3.10", PATH=str(tools), PYENV_ROOT="/nowhere", AIR_EXECUTOR_VENV=""
+    )
     assert checkout.made() == set()
 
 
@@ -112,7 +114,7 @@ def test_python_without_venv(checkout: CheckoutCopy, port: str) -> None:
     tools = _tools(checkout.root / "scripts" / "tools")
     _program(tools / "python3", 'case "$2" in *ensurepip*) exit 1 ;; *print*) echo 3.11 ;; esac')
     says = "python3 has no venv module: install it (apt install python3.11-venv)"
-    _assert_refused(checkout, "--port", port, says=says, PATH=str(tools), AIR_EXECUTOR_VENV="")
+    _assert_refused(checkout, "--port", port, says=says, PATH=str(tools), PYENV_ROOT="/nowhere", AIR_EXECUTOR_VENV="")
     assert checkout.made() == set()
 
 
