@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from air_executor import processes, runners
+from air_executor import backoff, processes, runners
 from air_executor.errors import SettingsError
 from air_executor.paths import Home
 from air_executor.sightings import Sightings
@@ -121,7 +121,7 @@ class RunnerKeeper:
             self.failures, self._renew_before = 0, None
             return
         self.failures += 1
-        pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (self.failures - 1))
+        pause = backoff.pause(self.failures, FIRST_PAUSE, MAX_PAUSE)
         self._next_check = now + pause
         log.error("The runner could not be started: %s. Next attempt in %.0f s.", said or f"exit code {code}", pause)
 

@@ -28,6 +28,7 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 
+from air_executor import backoff
 from airflow_plugin import logserving
 
 RETRY_INTERVAL = 30.0
@@ -101,7 +102,7 @@ def count_failures(before: int, code: int, lived: float) -> int:
 
 def pause_after(failures: int) -> float:
     """For how long the next server is not started, however many ask."""
-    return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10)) if failures else 0.0
+    return backoff.pause(failures, FIRST_PAUSE, MAX_PAUSE) if failures else 0.0
 
 
 class LogServer:

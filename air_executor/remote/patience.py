@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from air_executor import backoff
+
 LATER = frozenset({429, 502, 503, 504})
 """Answers that say: not now."""
 REFUSED_UNDONE = frozenset({429})
@@ -36,7 +38,7 @@ class Patience:
         """
         if tried >= self.tries:
             return -1.0
-        own = min(self.last, self.first * 2 ** (tried - 1))
+        own = backoff.pause(tried, self.first, self.last)
         pause = own * (0.5 + chance() / 2) if asked is None else asked + chance() * min(own, 1.0)
         return pause if spent + pause <= self.seconds else -1.0
 

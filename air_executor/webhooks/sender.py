@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from air_executor import _files, model, settings
+from air_executor import _files, backoff, model, settings
 from air_executor.errors import CorruptFileError, NotFoundError, SettingsError
 from air_executor.paths import Home
 from air_executor.watch import Watch
@@ -79,7 +79,7 @@ def is_due(each: Waiting, now: float) -> bool:
 
 def delay(failures: int, most: float = MAX_DELAY) -> float:
     """Seconds to wait after so many failures. Pure."""
-    return float(min(most, FIRST_DELAY * 2 ** min(failures - 1, 30)))
+    return backoff.pause(failures, FIRST_DELAY, most)
 
 
 def is_hopeless(entry: Entry, outcome: Outcome, table: WebhookSettings, now: float) -> bool:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from air_executor import model, repair, store
+from air_executor import backoff, model, repair, store
 from air_executor.errors import CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_runner import ephemeral, supervise
@@ -75,7 +75,7 @@ class Endings:
     def retry_interval(self) -> float:
         """Seconds until the jobs that could not be brought to rest are to be tried again."""
         tries = min((end.tries for end in self._unresolved.values()), default=1)
-        return float(min(RETRY_INTERVAL * 2 ** (tries - 1), MAX_RETRY_INTERVAL))
+        return backoff.pause(tries, RETRY_INTERVAL, MAX_RETRY_INTERVAL)
 
     def __len__(self) -> int:
         return len(self._unresolved)

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from air_executor import _files, processes
+from air_executor import _files, backoff, processes
 from air_executor.errors import AirExecutorError
 from air_executor.paths import Home
 from air_executor.webhooks import routes
@@ -34,7 +34,7 @@ CLOSE_WAIT = 2.0
 
 def pause(failures: int) -> float:
     """Seconds before the next one after so many deaths in a row. Pure."""
-    return float(min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10)))
+    return backoff.pause(failures, FIRST_PAUSE, MAX_PAUSE)
 
 
 class Sending:

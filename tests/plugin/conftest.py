@@ -129,10 +129,8 @@ def database() -> Iterator[Any]:
     """A ready metadata database."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from airflow.settings import configure_orm
         from airflow.utils.db import initdb
 
-        configure_orm()  # what was preloaded above has left the database
         initdb()
     yield
     from airflow.settings import dispose_orm

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor import model
+from air_executor import backoff, model
 from air_executor.slurm import states
 from air_executor.slurm.record import Record
 from air_runner.slurm.commands import Row
@@ -115,7 +115,7 @@ def told(record: Record, row: Row, moment: str) -> Record:
 
 def pause(failures: int) -> float:
     """Seconds before the next attempt after so many in a row that failed."""
-    return float(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(max(failures, 1) - 1, 20)))
+    return backoff.pause(failures, FIRST_PAUSE, MAX_PAUSE)
 
 
 def first_pause(tracked: Tracked) -> float:
