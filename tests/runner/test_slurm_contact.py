@@ -146,13 +146,18 @@ def test_a_process_that_dies_again_and_again(
     claimed(home, "job")
     daemon.contact.take("job")
 
-    def look() -> bool:
+    def look(count: int) -> bool:
         daemon.contact.check()
-        return len(caplog.records) >= 3
+        return len(caplog.records) >= count
 
-    daemon.serve(look, "three that died")
+    daemon.serve(lambda: look(3), "three that died")
     pauses = [record.args[1] for record in caplog.records if isinstance(record.args, tuple)]
     assert pauses[:3] == [0.01, 0.02, 0.04]
+    caplog.clear()
+    daemon.contact._failures = 2_000
+    daemon.serve(lambda: look(1), "one that died after many")
+    assert isinstance(caplog.records[0].args, tuple)
+    assert caplog.records[0].args[1] == contact.MAX_PAUSE
     assert "job" in daemon.contact
     assert daemon.left == []
 

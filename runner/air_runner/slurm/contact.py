@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from air_executor import model, processes, runners, store
+from air_executor import backoff, model, processes, runners, store
 from air_executor.errors import CorruptFileError, NotFoundError
 from air_executor.paths import Home
 from air_executor.settings import Settings
@@ -200,8 +200,8 @@ class Contact:
     def _start_later(self, why: str) -> None:
         if time.monotonic() - self._started_at > MAX_PAUSE:
             self._failures = 0
-        pause = min(MAX_PAUSE, FIRST_PAUSE * 2**self._failures)
         self._failures += 1
+        pause = backoff.pause(self._failures, FIRST_PAUSE, MAX_PAUSE)
         self._not_before = time.monotonic() + pause
         log.error("the process for Slurm: %s; the next in %.0f s, jobs in Slurm go on", why, pause)
 
