@@ -16,11 +16,12 @@ version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
 # The best first: since 3.12 processes that are forked share more than twice the memory.
 # pyenv leaves names on PATH that refuse to run, unless somebody has chosen that version: what it has is found by itself.
+# Of those that end with a t, which are free-threaded, Airflow does not know.
 list_candidates() {
   local version
   shopt -s nullglob
   for version in 3.12 3.13 3.11 3.10; do
-    printf '%s\n' "python$version" "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$version".*/bin/"python$version"
+    printf '%s\n' "python$version" "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$version".*[0-9]/bin/"python$version"
   done
   printf '%s\n' python3 python
 }

@@ -34,6 +34,12 @@ def test_a_python_of_pyenv_is_found_that_nobody_has_chosen(tmp_path: Path) -> No
     assert _find(tmp_path, PYENV_ROOT=str(tmp_path / "manager")) == str(elsewhere)
 
 
+def test_a_free_threaded_python_of_pyenv_is_not_taken(tmp_path: Path) -> None:
+    _install(tmp_path / "bin/python3.11")
+    _install(tmp_path / "home/.pyenv/versions/3.13.1t/bin/python3.13")
+    assert _find(tmp_path) == "python3.11"
+
+
 def test_what_is_named_is_taken_and_names_that_refuse_to_run_are_not(tmp_path: Path) -> None:
     refuses = _install(tmp_path / "bin/python3.12")
     refuses.write_text("#!/bin/sh\nexit 127\n")
