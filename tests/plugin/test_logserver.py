@@ -177,7 +177,7 @@ def test_servers_that_come_to_nothing_are_told_once_and_paused(
     with holding(port):
         wait_for(lambda: is_held(port), what="the port to be held")
         with socket.create_connection(("localhost", port)):
-            wait_for(lambda: len(began) == 4, what="the fourth server")
+            wait_for(lambda: len(began) >= 4, what="the fourth server")
     assert began[3] - began[2] >= 0.2
     assert caplog.text.count("ended with exit code 1") == 1
 
