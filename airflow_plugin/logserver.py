@@ -80,6 +80,8 @@ def open_port(port: int) -> socket.socket:
     Raises:
         OSError: the port is taken, or may not be had.
     """
+    if not 0 <= port < 2**16:
+        raise OSError(errno.EINVAL, "a port is a number from 0 to 65535")
     if socket.has_dualstack_ipv6():
         try:
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)

@@ -182,6 +182,14 @@ def test_servers_that_come_to_nothing_are_told_once_and_paused(
     assert caplog.text.count("ended with exit code 1") == 1
 
 
+def test_a_port_that_there_is_not_is_named_with_its_option(caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.closing(LogServer(70_000)) as server:
+        server.start()
+        wait_for(lambda: caplog.records, what="what is wrong")
+    [record] = caplog.records
+    assert "port 70000 of log servers ([logging] worker_log_server_port)" in record.getMessage()
+
+
 @pytest.mark.parametrize(
     ("before", "code", "lived", "after"),
     [(0, 0, 1, 0), (3, 0, 1, 0), (0, 1, 1, 1), (3, -9, 1, 4), (3, 1, logserver.STEADY, 0)],
