@@ -233,6 +233,7 @@ def _spawn(listener: socket.socket, idle: float) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         pass_fds=[fd],
         start_new_session=True,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},  # or modules would be taken from where the scheduler happens to be
     )
 
 

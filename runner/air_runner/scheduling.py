@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from air_executor import model, spool
+from air_executor import backoff, model, spool
 
 _order = attrgetter("order")
 
@@ -144,4 +144,4 @@ def pause_before_retry(task: model.Task) -> float | None:
     """Seconds until a task that has failed starts again; None if it has had all its tries. Pure."""
     if task.tries > task.retries:
         return None
-    return min(MAX_RETRY_DELAY, task.retry_delay * 2.0 ** min(task.tries - 1, 100))
+    return backoff.pause(task.tries, task.retry_delay, MAX_RETRY_DELAY)

@@ -292,7 +292,7 @@ def airflow_variables(settings: Mapping[str, str]) -> dict[str, str]:
 def _log_servers(component: psutil.Process) -> list[psutil.Process]:
     """Airflow's own does not notice the death of its parent, and would keep the port from the next one."""
     try:
-        return [child for child in component.children() if "serve-logs" in processes.describe(child)]
+        return [child for child in component.children() if processes.describe(child).rstrip().endswith("serve-logs")]
     except psutil.NoSuchProcess:
         return []
 
