@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.executors.base_executor import BaseExecutor
 
 from air_executor import load, model, runners, store
-from air_executor.errors import HomeError, InvalidInputError
+from air_executor.errors import HomeError, InvalidInputError, SettingsError
 from air_executor.paths import Home
 from airflow_plugin import (
     adoption,
@@ -128,7 +128,8 @@ class AirExecutor(Guarded, BaseExecutor):
     def _home_refused(self, error: Exception) -> None:
         self._safely("metrics", self._metrics.home_refused)
         if self._may_say("home"):
-            self.log.error("The home cannot be used, tasks stay queued: %s", error)
+            what = "configuration" if isinstance(error, SettingsError) else "home"
+            self.log.error("The %s cannot be used, tasks stay queued: %s", what, error)
         for key in keys.queued(self):
             if key not in self._told:
                 self._told.add(key)

@@ -6,13 +6,14 @@
 Starts a PostgreSQL and an Airflow of its own, on loopback and in a temporary directory, and ends and removes them. Each
 round gives each executor a fresh scheduler (and Celery a fresh worker); API server and DAG processor stay. `celery`
 needs the Celery provider and Redis' server: `pip install 'apache-airflow-providers-celery[redis]'`, `apt install
-redis-server`. The scenarios with pandas need pandas.
+redis-server`. Some of the DAGs need pandas.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import itertools
 import json
 import os
@@ -227,6 +228,8 @@ def main() -> int:
 @contextlib.contextmanager
 def started(directory: Path | None, settings: dict[str, str]) -> Iterator[Bench]:
     """An Airflow without a scheduler, on a PostgreSQL; both are gone afterwards."""
+    if importlib.util.find_spec("pandas") is None:  # files that cannot be parsed would be waited for
+        sys.exit(f"pandas is missing, which some of {DAGS} import: pip install pandas")
     with places.directory(directory) as root, postgres.Postgres() as server:
         database = databases.PostgresDatabase(server, "airflow")
         with stack.Stack(root, database, executor="LocalExecutor", dags=DAGS, settings=settings) as airflow:
