@@ -207,7 +207,8 @@ def _measure_backlog(root: Path, count: int, figures: Figures, sync: Figures) ->
     figures.setdefault(f"look at all of them, {count} waiting, ms", []).append((time.perf_counter() - began) * 1000)
     more = [store.Submission(model.Job(f"more-{number}"), [model.Task("true")]) for number in range(REPEATS * 5)]
     _note(figures, f"submit one more, {count} waiting, ms", client.submit, more)
-    _note(figures, f"claim the next, {count} waiting, ms", lambda _: _claim_next(home, backlog), range(min(REPEATS, count)))
+    claims = range(min(REPEATS, count))
+    _note(figures, f"claim the next, {count} waiting, ms", lambda _: _claim_next(home, backlog), claims)
     for what, value in _sync_cost(root, 10).items():
         sync.setdefault(f"sync, {what}, 10 in flight, {count} waiting, ms", []).append(value)
 
