@@ -37,9 +37,16 @@ def add(actions: arguments.Commands) -> None:
         text=_TEXT,
         examples=("air-executor runner preload", "air-executor runner preload --refuse torch"),
     )
-    parser.add_argument("--refuse", action="append", default=[], metavar="MODULE", help="never preload this module")
-    parser.add_argument("--allow", action="append", default=[], metavar="MODULE", help="let it be preloaded again")
+    module: dict[str, Any] = {"action": "append", "default": [], "metavar": "MODULE", "type": _module}
+    parser.add_argument("--refuse", help="never preload this module", **module)
+    parser.add_argument("--allow", help="let it be preloaded again", **module)
     parser.add_argument("--renew", action="store_true", help="put new templates in place of the old ones")
+
+
+def _module(text: str) -> str:
+    if not all(part.isidentifier() for part in text.split(".")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a module; give one as it is imported, such as a.b")
+    return text
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,6 +80,9 @@ def _change(home: Home, refuse: list[str], allow: list[str]) -> None:
     paths = list(preloads.all_files(home))
     if not paths:
         raise NotFoundError(f"no template has learned anything yet in {home.root}; start a runner first")
+    known = {name for path in paths for learned in preloads.read(path).templates.values() for name in learned.modules}
+    if unknown := sorted(set(allow) - known):
+        raise NotFoundError(f"no template has refused {', '.join(unknown)}: `air-executor runner preload` shows which")
     for path in paths:
         preloads.update(path, change)
 

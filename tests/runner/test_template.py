@@ -393,6 +393,8 @@ def test_a_person_sees_and_decides(home: Home, jobs: Jobs, start_runner: StartRu
         "connected": "it keeps a socket open",
     }
 
+    assert "'not one' is no name of a module" in command(home, "--refuse", "not one", code=2)
+    assert "no template has refused costlier" in command(home, "--allow", "costly", "--allow", "costlier", code=4)
     command(home, "--refuse", "costly")
     wait_for(lambda: not psutil.pid_exists(said["template"]), what="the end of the old template")
     for _ in range(3):
