@@ -41,11 +41,8 @@ def tree(*roots: int) -> list[int]:
 
 def cpu(pids: Iterable[int]) -> float:
     """CPU seconds that these used, and the children that they waited for."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            total += sum(map(int, _stat(pid)[11:15]))
-    return total / TICKS
+    needed = effort(pids)
+    return needed.user + needed.system
 
 
 def effort(pids: Iterable[int]) -> Effort:
