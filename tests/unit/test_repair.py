@@ -273,10 +273,12 @@ def test_a_killed_writer_leaves_nothing_for_good(home: Home, submit: Submit) -> 
 
 
 def test_a_light_repair_looks_at_what_changed_since(home: Home, submit: Submit) -> None:
-    now = time.time()
-    for name, changed in (("long-ago", now - 500), ("lately", now - 50), ("just-now", now), ("future", now + 3000)):
+    ages = {"long-ago": 500, "lately": 50, "just-now": 1, "future": -3000}
+    for name in ages:
         spool.marker_of(submit(name)).path(home).unlink()
-        os.utime(home.job(name).root, (changed, changed))
+    now = time.time()  # once all are there: a disk may take long over them
+    for name, age in ages.items():
+        os.utime(home.job(name).root, (now - age, now - age))
     found = {change.job: change.what for change in repair.repair_recent(home, now - 100, "me")}
     assert found == dict.fromkeys(["lately", "future"], "was waiting without a place in its queue")
     assert sorted(waiting(home)) == ["future", "lately"]
